@@ -1,0 +1,22 @@
+"""Time for a provider: a clock that a lesson can advance, so that a 30-minute window need not take 30 minutes."""
+
+import time
+from datetime import timedelta
+
+
+class Clock:
+    """Seconds since an arbitrary start. It runs with the machine's monotonic clock and can be moved forward."""
+
+    def __init__(self) -> None:
+        self._moved = 0.0
+
+    def now(self) -> float:
+        """The time, in seconds."""
+        return time.monotonic() + self._moved
+
+    def advance(self, *, minutes: float = 0, seconds: float = 0) -> None:
+        """Move the clock forward. Raises ValueError for a move into the past."""
+        step = timedelta(minutes=minutes, seconds=seconds).total_seconds()
+        if step < 0:
+            raise ValueError("a clock only moves forward")
+        self._moved += step

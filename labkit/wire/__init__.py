@@ -1,0 +1,1 @@
+"""What crosses the network, recorded as packets. It knows nothing of mail."""
