@@ -1,0 +1,64 @@
+# make lab    set up and open the lab          make test   set up and run every test, notebooks included
+# Needs Python 3.11 or newer. Takes uv where it is installed, venv and pip where not; both install the same hashes.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+JOBS   ?= auto
+
+.PHONY: help setup lab test test-code test-notebooks check bench notebooks lock clean
+
+help:
+	@sed -n '1,2p' Makefile
+	@echo "also: make check (ruff, mypy) · make bench (ratios) · make notebooks (re-execute) · make lock · make clean"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "labkit needs Python 3.11 or newer. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
+	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
+	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	else \
+	  { $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: install it (Debian: python3-venv) or install uv."; exit 2; }; } && \
+	  $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . ; \
+	fi
+	@touch $@
+
+lab: setup
+	$(BIN)/labkit lab $(ARGS)
+
+test: test-code test-notebooks
+
+test-code: setup
+	$(BIN)/python -m pytest tests -q -n $(JOBS)
+
+# Every notebook is executed and each output compared, images included, once for each capture engine that works here.
+test-notebooks: setup
+	@for engine in tap $$($(BIN)/python -m tests.notebooks.engines); do \
+	  echo "notebooks, engine $$engine"; \
+	  LABKIT_CAPTURE=$$engine $(BIN)/python -m pytest -q -p tests.notebooks.plugin --nbval --nbval-current-env \
+	    --nbval-cell-timeout 60 -n $(JOBS) --dist loadfile notebooks || exit 1; \
+	done
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+notebooks: setup
+	$(BIN)/python -m tests.notebooks.execute
+
+lock:
+	printf 'hatchling\neditables\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-emit-find-links --no-header --no-annotate --extra test pyproject.toml - -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,78 @@
+"""The laws of the house, read from the code's own imports (CONTRIBUTING.md, "The house")."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "labkit"
+FOUNDATION = {"errors", "texts"}
+# Each room, and the rooms it may import. A room that is missing here fails the test: give it a place first.
+MAY_IMPORT = {
+    "errors": set(),
+    "texts": set(),
+    "mail": {"mail"},
+    "wire": {"wire"},
+    "decode": {"decode", "wire"},
+    "show": {"show", "decode", "wire"},
+    "capture": {"show", "decode", "wire"},
+    "provider": {"mail", "wire", "capture"},
+    "exchange": {"mail", "wire", "decode", "show", "capture", "provider"},
+    "attack": {"attack", "mail", "wire", "decode", "capture", "provider", "exchange"},
+    "lessons": {"lessons", "mail", "wire", "decode", "show", "capture", "provider", "exchange", "attack"},
+    "cli": {"mail", "wire", "decode", "show", "capture", "provider", "exchange", "attack", "lessons"},
+    "__init__": {"mail", "wire", "decode", "show", "capture", "provider", "exchange", "attack", "lessons"},
+    "__main__": {"cli"},
+}
+SOCKETS = {"socket", "ssl", "asyncio", "smtplib", "poplib", "http", "urllib", "socketserver", "selectors"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(module: Path) -> set[str]:
+    """Every module that this one imports anywhere, also inside functions and under TYPE_CHECKING."""
+    found = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative import"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def rooms_imported(module: Path) -> set[str]:
+    rooms = {name.split(".")[1] for name in imports(module) if name.startswith("labkit.")}
+    return {name for name in rooms if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()}
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_imports_only_what_the_law_allows(module: Path) -> None:
+    assert rooms_imported(module) - FOUNDATION <= MAY_IMPORT[room(module)]
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if room(m) in {"decode", "show"}], ids=lambda path: path.stem)
+def test_decode_and_show_never_open_a_socket(module: Path) -> None:
+    assert not {name.split(".")[0] for name in imports(module)} & SOCKETS
+
+
+@pytest.mark.parametrize("heavy", ["scapy", "matplotlib", "jinja2", "aiosmtpd", "cryptography"])
+def test_importing_labkit_loads_nothing_heavy(heavy: str) -> None:
+    script = f"import sys, labkit; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_every_public_name_is_there() -> None:
+    import labkit
+
+    assert {name for name in labkit.__all__ if getattr(labkit, name) is None} == set()
+    assert set(labkit.__all__) <= set(dir(labkit))

@@ -1,0 +1,64 @@
+"""The project's own files agree with each other: dependencies, lock, environment, what may be committed."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+CARD = {"jupyterlab", "aiosmtpd", "scapy", "matplotlib", "nbval"}
+
+
+def specification(line: str) -> tuple[str, str]:
+    """Name and bounds of a requirement, in one spelling: ("jupyterlab", ">=4.2")."""
+    match = re.fullmatch(r"\s*([A-Za-z0-9_.-]+)(?:\[[\w,]+\])?\s*([<>=!~].*)?", line)
+    assert match, line
+    return match[1].lower().replace("_", "-"), (match[2] or "").replace(" ", "")
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, str]:
+    """What pyproject.toml asks for: the dependencies, and nbval from the tests'."""
+    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = dict(map(specification, metadata["dependencies"]))
+    names |= {name: bound for name, bound in map(specification, metadata["optional-dependencies"]["test"]) if name == "nbval"}
+    return names | {"python": metadata["requires-python"]}
+
+
+@pytest.fixture(scope="module")
+def environment() -> dict[str, str]:
+    """What environment.yml asks for, from conda and from pip alike, without pip itself and the project."""
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    conda = [entry for entry in listed if isinstance(entry, str) and entry != "pip"]
+    pip = [entry for entry in listed[-1]["pip"] if entry != "-e ."]
+    assert len(pip) < len(listed[-1]["pip"]), "the project itself is installed by pip"
+    return dict(map(specification, conda + pip))
+
+
+def test_environment_and_project_ask_for_the_same(project: dict[str, str], environment: dict[str, str]) -> None:
+    assert environment == project
+
+
+def test_the_card_is_kept(environment: dict[str, str]) -> None:
+    assert set(environment) >= CARD
+
+
+def test_the_lock_holds_every_dependency_with_hashes_and_no_address(project: dict[str, str]) -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    entries = re.split(r"\n(?=[a-z])", lock)
+    locked = {entry.split("==")[0] for entry in entries}
+    assert set(project) - {"python"} <= locked
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert not re.search(r"https?://|file:|--(extra-)?index|--find-links", lock)
+
+
+def test_top_level_is_the_card() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    allowed = {"notebooks", "labkit", "environment.yml", "tests", "README.md", "pyproject.toml", "Makefile", "LICENSE",
+               "requirements.lock", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", ".ci", ".gitignore"}  # fmt: skip
+    assert {path.split("/")[0] for path in listed.stdout.splitlines()} <= allowed
