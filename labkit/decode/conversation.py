@@ -1,14 +1,31 @@
 """A conversation: one flow, understood. Commands, replies, lines in the order of the wire, TLS, and spans for every byte.
 
 `converse` finds the protocol (by content, then by port; `protocol` overrules both), lets the decoder of that protocol
-read the two streams, and hands the rest to TLS where an upgrade happened.
+read the two streams, and hands the rest to TLS where an upgrade happened. Commands and replies are there at once; lines
+and spans are made when somebody looks at them, so that a large capture can be listed without explaining every byte.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
+from __future__ import annotations
 
-from labkit.decode.spans import Span, Visibility
-from labkit.wire.flows import Flow, Side
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+from heapq import merge
+from types import ModuleType
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
+
+from labkit.decode import pop3, smtp
+from labkit.decode.lines import Command, Kind, Line, Reading, Reply, Unit, cut, locator, text, verb_of, without_line_end
+from labkit.decode.spans import Span, Visibility, leaves
+from labkit.wire.flows import Flow, Side, Stream
+
+if TYPE_CHECKING:
+    from labkit.decode.decrypt import KeyLog
+    from labkit.decode.tls import TlsSession
+
+__all__ = ["Command", "Conversation", "Kind", "Line", "Protocol", "Reply", "Tls", "converse"]
 
 
 class Protocol(StrEnum):
@@ -22,59 +39,6 @@ class Protocol(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Kind(StrEnum):
-    """What a line of the dialogue is."""
-
-    COMMAND = "command"
-    REPLY = "reply"
-    AUTH = "auth"  # a step of an authentication exchange: challenge or response
-    MESSAGE = "message"  # mail content: DATA, BDAT, RETR, TOP
-    LISTING = "listing"  # a multiline answer that is not mail: LIST, UIDL, CAPA
-    TLS = "tls"  # a TLS record or handshake message
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the dialogue: bytes [start, end) of a side's stream, as text.
-
-    text: for a person, without the line end, unescaped; for TLS what an eavesdropper can say of it.
-    inside_tls: it was opened with a key log, and start and end count in the opened stream.
-    """
-
-    side: Side
-    kind: Kind
-    start: int
-    end: int
-    text: str
-    visibility: Visibility
-    packet: int
-    time: int
-    inside_tls: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command as the client sent it; verb in upper case, argument as sent."""
-
-    verb: str
-    argument: str
-    packet: int
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply: SMTP's three digits or POP3's "+OK", "-ERR" and "+"; text joined with newlines when it has several lines."""
-
-    code: str
-    text: str
-    packet: int
-    start: int
-    end: int
-
-
 @dataclass(frozen=True, slots=True)
 class Tls:
     """What the handshake shows to everybody. started: "implicit", or the command that asked for it (STARTTLS, STLS)."""
@@ -85,16 +49,206 @@ class Tls:
     started: str
 
 
-@dataclass(frozen=True, slots=True)
+_T = TypeVar("_T")
+
+
+class _Later(Generic[_T]):
+    """A field that is given as a value or as a function; the function is called once, when the field is first read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = "_" + name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> tuple[_T, ...]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> tuple[_T, ...]: ...
+    def __get__(self, instance: object | None, owner: type) -> tuple[_T, ...]:
+        if instance is None:
+            return ()  # what dataclasses take for the field's default
+        value = instance.__dict__[self.name]
+        if callable(value):
+            value = instance.__dict__[self.name] = value()
+        return value  # type: ignore[no-any-return]
+
+    def __set__(self, instance: object, value: tuple[_T, ...] | Callable[[], tuple[_T, ...]]) -> None:
+        instance.__dict__[self.name] = value
+
+
+@dataclass(frozen=True)
 class Conversation:
-    """One flow, understood. `opened` holds what a key log opened of its TLS part, as a conversation of its own."""
+    """One flow, understood. `opened` holds what a key log opened of its TLS part, as a conversation of its own.
+
+    `closed_because` says why records stayed hidden although a key log was given. lines, replies and spans may be given
+    as functions: they are then made when first read.
+    """
 
     flow: Flow
     protocol: Protocol
-    lines: tuple[Line, ...]
-    commands: tuple[Command, ...]
-    replies: tuple[Reply, ...]
-    tls: Tls | None
-    client_spans: tuple[Span, ...]
-    server_spans: tuple[Span, ...]
-    opened: "Conversation | None" = None
+    lines: _Later[Line] = _Later()
+    commands: _Later[Command] = _Later()
+    replies: _Later[Reply] = _Later()
+    tls: Tls | None = None
+    client_spans: _Later[Span] = _Later()
+    server_spans: _Later[Span] = _Later()
+    opened: Conversation | None = None
+    closed_because: tuple[str, ...] = ()
+    session: TlsSession | None = None
+
+    def spans(self, side: Side) -> tuple[Span, ...]:
+        """The spans of the stream that `side` sent."""
+        return self.client_spans if side is Side.CLIENT else self.server_spans
+
+
+_BY_PORT = {25: Protocol.SMTP, 587: Protocol.SMTP, 2525: Protocol.SMTP, 110: Protocol.POP3}
+_BY_TLS_PORT = {465: Protocol.SMTPS, 995: Protocol.POP3S}
+_DECODERS: dict[Protocol, ModuleType] = {Protocol.SMTP: smtp, Protocol.POP3: pop3}
+_INSIDE = {Protocol.SMTPS: Protocol.SMTP, Protocol.POP3S: Protocol.POP3}
+_UPGRADE = {Protocol.SMTP: "STARTTLS", Protocol.POP3: "STLS"}
+
+
+def converse(flow: Flow, *, protocol: Protocol | None = None, keylog: KeyLog | None = None) -> Conversation:
+    """Understands one flow; never raises, whatever the bytes are.
+
+    protocol: overrules what content and port say. keylog: opens the TLS records it has secrets for; what they held is in
+    `opened`, and everything else stays as an eavesdropper sees it.
+    """
+    return _converse(flow, protocol or recognise(flow), keylog, greeting=True)
+
+
+def recognise(flow: Flow) -> Protocol:
+    """The protocol of a flow: by what was said first, then by the server's port."""
+    client, server = flow.client_stream.data, flow.server_stream.data
+    if _is_tls(client) or (not client and _is_tls(server)):
+        return _BY_TLS_PORT.get(flow.server.port, Protocol.TLS)
+    by_port = _BY_PORT.get(flow.server.port, Protocol.UNKNOWN)
+    return _by_content(client, server, by_port) or by_port
+
+
+def _is_tls(data: bytes) -> bool:
+    return data.startswith(b"\x16\x03")
+
+
+def _by_content(client: bytes, server: bytes, by_port: Protocol) -> Protocol | None:
+    greeting = server[:4]
+    first = verb_of(client[:512].split(b"\n", 1)[0])
+    if greeting[:3] == b"220" and (first in ("EHLO", "HELO") or (not first and b"SMTP" in server[:512].upper())):
+        return Protocol.SMTP
+    if greeting[:3] == b"+OK" and (first in pop3.VERBS or not first):
+        return Protocol.POP3
+    if not server or by_port is Protocol.UNKNOWN:
+        if first in ("EHLO", "HELO", "MAIL", "RCPT") and smtp.looks_like_command(client):
+            return Protocol.SMTP
+        if (
+            first in ("USER", "APOP", "CAPA", "STLS")
+            and pop3.looks_like_command(client)
+            and greeting[:1] in (b"", b"+", b"-")
+        ):
+            return Protocol.POP3
+    return None
+
+
+def _converse(flow: Flow, protocol: Protocol, keylog: KeyLog | None, *, greeting: bool) -> Conversation:
+    decoder = _DECODERS.get(protocol)
+    if decoder is None:
+        implicit = protocol is not Protocol.UNKNOWN
+        reading = Reading([], [], 0, 0) if implicit else Reading([], [])
+    else:
+        scan = decoder.scan
+        reading = scan(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=greeting)
+    return _Reader(flow, protocol, decoder, reading, keylog).conversation()
+
+
+class _Reader:
+    """What has been read of one flow; lines and spans wait here until somebody looks."""
+
+    def __init__(
+        self, flow: Flow, protocol: Protocol, decoder: ModuleType | None, reading: Reading, keylog: KeyLog | None
+    ) -> None:
+        self.flow, self.protocol, self.decoder, self.reading, self.keylog = flow, protocol, decoder, reading, keylog
+
+    def conversation(self) -> Conversation:
+        return Conversation(
+            flow=self.flow,
+            protocol=self.protocol,
+            lines=lambda: self.lines,
+            commands=self.commands,
+            replies=self.replies,
+            tls=None,
+            client_spans=lambda: self.spans[0],
+            server_spans=lambda: self.spans[1],
+        )
+
+    def commands(self) -> tuple[Command, ...]:
+        from labkit.decode.lines import list_commands
+
+        return list_commands(self.flow.client_stream, self.reading.client)
+
+    def replies(self) -> tuple[Reply, ...]:
+        if self.decoder is None:
+            return ()
+        found: tuple[Reply, ...] = self.decoder.replies(self.flow.server_stream, self.reading)
+        return found
+
+    @cached_property
+    def spans(self) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+        client, server = self.flow.client_stream.data, self.flow.server_stream.data
+        if self.decoder is None:
+            return _unknown(client), _unknown(server)
+        both: tuple[tuple[Span, ...], tuple[Span, ...]] = self.decoder.spans(client, server, self.reading)
+        return both
+
+    @cached_property
+    def lines(self) -> tuple[Line, ...]:
+        client = _lines(self.flow.client_stream, self.reading.client, self.spans[0])
+        server = _lines(self.flow.server_stream, self.reading.server, self.spans[1])
+        order = _order(self.flow)
+        return tuple(merge(client, server, key=order))
+
+
+def _unknown(data: bytes) -> tuple[Span, ...]:
+    if not data:
+        return ()
+    return (Span(0, len(data), "unknown", f"{len(data)} octets", "Nothing here is mail."),)
+
+
+def _lines(stream: Stream, units: list[Unit], spans: tuple[Span, ...]) -> Iterator[Line]:
+    data, locate = stream.data, locator(stream)
+    innermost = leaves(spans)
+    leaf = next(innermost, None)
+    for unit in units:
+        for start, end in cut(data, unit.start, unit.end):
+            seen = []
+            while leaf is not None and leaf.start < end:
+                seen.append(leaf.visibility)
+                if leaf.end > end:
+                    break
+                leaf = next(innermost, None)
+            words = text(data[start : without_line_end(data, start, end)])
+            visibility = max(seen, key=_CLOSEDNESS.__getitem__, default=Visibility.READABLE)
+            segment = locate(start)
+            yield Line(stream.side, unit.role.kind, start, end, words, visibility, segment.packet, segment.time)
+
+
+_CLOSEDNESS = {
+    visibility: rank
+    for rank, visibility in enumerate(
+        (Visibility.READABLE, Visibility.ENCODED, Visibility.HANDSHAKE, Visibility.GUESSABLE, Visibility.HIDDEN)
+    )
+}
+
+
+def _order(flow: Flow) -> Callable[[Line], tuple[int, int]]:
+    """When a line began: by the burst that its first byte belongs to, so that it depends on nothing else."""
+    if not flow.bursts:
+        return lambda line: (line.packet, 0)
+    starts: dict[Side, list[int]] = {Side.CLIENT: [], Side.SERVER: []}
+    numbers: dict[Side, list[int]] = {Side.CLIENT: [], Side.SERVER: []}
+    for number, burst in enumerate(flow.bursts):
+        starts[burst.side].append(burst.start)
+        numbers[burst.side].append(number)
+
+    def order(line: Line) -> tuple[int, int]:
+        index = bisect_right(starts[line.side], line.start) - 1
+        return (numbers[line.side][index] if index >= 0 else -1, line.start)
+
+    return order

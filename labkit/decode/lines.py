@@ -1,0 +1,191 @@
+"""What a dialogue is made of: lines, commands, replies, and the units that a scanner cuts a stream into.
+
+SMTP and POP3 are read twice. A scanner first cuts both streams into units (a command, a whole reply, a step of AUTH, a
+message), by finding line ends and following the replies; that is cheap, and enough to list every command of a large
+capture. Spans are then made unit by unit, when somebody asks for them. Both see bytes alone, never how TCP cut them.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+from labkit.decode.spans import Visibility
+from labkit.wire.flows import Segment, Side, Stream
+
+
+class Kind(StrEnum):
+    """What a line of the dialogue is."""
+
+    COMMAND = "command"
+    REPLY = "reply"
+    AUTH = "auth"  # a step of an authentication exchange: challenge or response
+    MESSAGE = "message"  # mail content: DATA, BDAT, RETR, TOP
+    LISTING = "listing"  # a multiline answer that is not mail: LIST, UIDL, CAPA
+    TLS = "tls"  # a TLS record or handshake message
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the dialogue: bytes [start, end) of a side's stream, as text.
+
+    text: for a person, without the line end, unescaped; for TLS what an eavesdropper can say of it.
+    inside_tls: it was opened with a key log, and start and end count in the opened stream.
+    """
+
+    side: Side
+    kind: Kind
+    start: int
+    end: int
+    text: str
+    visibility: Visibility
+    packet: int
+    time: int
+    inside_tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command as the client sent it; verb in upper case, argument as sent."""
+
+    verb: str
+    argument: str
+    packet: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply: SMTP's three digits or POP3's "+OK", "-ERR" and "+"; text joined with newlines when it has several lines."""
+
+    code: str
+    text: str
+    packet: int
+    start: int
+    end: int
+
+
+class Role(Enum):
+    """What a unit is, and how the lines in it are told."""
+
+    COMMAND = Kind.COMMAND, 1
+    RESPONSE = Kind.AUTH, 1  # the client's answer in an AUTH exchange
+    GREETING = Kind.REPLY, 2
+    REPLY = Kind.REPLY, 3
+    CHALLENGE = Kind.AUTH, 2  # the server's question in an AUTH exchange
+    CONTENT = Kind.MESSAGE, 1  # dot-stuffed lines up to the terminator
+    CHUNK = Kind.MESSAGE, 2  # BDAT: counted octets, no terminator
+    LISTING = Kind.LISTING, 1
+    FRAGMENT = Kind.OTHER, 1  # what cannot be placed: after a gap, or against the protocol
+
+    @property
+    def kind(self) -> Kind:
+        """What a line of such a unit is."""
+        return self.value[0]
+
+
+class Unit(NamedTuple):
+    """Bytes [start, end) that one side says as one thing.
+
+    about: the verb of the command it is or answers, "" when unknown. code: of a reply. mechanism, step: within AUTH,
+    the SASL mechanism and the number of the exchange, from 0 (an initial response) on.
+    """
+
+    role: Role
+    start: int
+    end: int
+    about: str = ""
+    code: str = ""
+    mechanism: str = ""
+    step: int = 0
+
+
+class Reading(NamedTuple):
+    """Both streams cut into units, in order; client_tls and server_tls: where TLS takes over, or None.
+
+    The units tile [0, client_tls or the stream's length), and likewise for the server.
+    """
+
+    client: list[Unit]
+    server: list[Unit]
+    client_tls: int | None = None
+    server_tls: int | None = None
+
+
+def text(data: bytes) -> str:
+    """Bytes for a person: UTF-8, and what is not as a backslash and its hexadecimal value."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+def line_end(data: bytes, start: int, limit: int) -> int:
+    """Where the line at `start` ends, its LF included; `limit` when it never does."""
+    return data.find(b"\n", start, limit) + 1 or limit
+
+
+def terminator(data: bytes, start: int) -> tuple[int, int] | None:
+    """Bytes [start, end) of the line that holds a single dot and ends dot-stuffed content; None when it does not come.
+
+    RFC 5321 section 4.1.1.4 knows CRLF "." CRLF and nothing else. Only where that never comes are bare line feeds
+    taken for line ends, as software that sends nothing else means them.
+    """
+    if data.startswith(b".\r\n", start):
+        return start, start + 3
+    if (at := data.find(b"\r\n.\r\n", start)) >= 0:
+        return at + 2, at + 5
+    if data.startswith(b".\n", start):
+        return start, start + 2
+    if (at := data.find(b"\n.\n", start)) >= 0:
+        return at + 1, at + 3
+    return None
+
+
+def verb_of(line: bytes) -> str:
+    """The command word of a line, in upper case."""
+    words = line.split(None, 1)
+    return text(words[0]).upper() if words else ""
+
+
+def locator(stream: Stream) -> Callable[[int], Segment]:
+    """A quick `Stream.segment_at`; it answers packet 0 where no packet is known."""
+    starts = [segment.start for segment in stream.segments]
+    nowhere = Segment(0, 0, 0, len(stream.data))
+
+    def locate(position: int) -> Segment:
+        index = bisect_right(starts, position) - 1
+        return stream.segments[index] if index >= 0 else nowhere
+
+    return locate
+
+
+def list_commands(stream: Stream, units: list[Unit]) -> tuple[Command, ...]:
+    """The commands among a client's units."""
+    data, locate = stream.data, locator(stream)
+    found = []
+    for unit in units:
+        if unit.role is Role.COMMAND:
+            words = data[unit.start : unit.end].strip(b"\r\n").split(None, 1)
+            argument = text(words[1]) if len(words) > 1 else ""
+            found.append(Command(unit.about, argument, locate(unit.start).packet, unit.start, unit.end))
+    return tuple(found)
+
+
+def cut(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
+    """The lines of [start, end), as (start, end), line ends included."""
+    lines = []
+    while start < end:
+        stop = line_end(data, start, end)
+        lines.append((start, stop))
+        start = stop
+    return lines
+
+
+def without_line_end(data: bytes, start: int, end: int) -> int:
+    """Where the text of the line [start, end) ends: before its CRLF or LF."""
+    if end > start and data[end - 1] == 0x0A:
+        end -= 1
+        if end > start and data[end - 1] == 0x0D:
+            end -= 1
+    return end
