@@ -1,0 +1,165 @@
+"""SASL, the server's side: mechanisms written once, spoken by SMTP's AUTH and POP3's AUTH alike (RFC 4422).
+
+A mechanism is a conversation, so each is a generator: it yields a Challenge, is sent the client's response, and returns
+Success or Failure. Nothing here knows of base64, reply codes or sockets: the protocols carry the octets.
+"""
+
+import hmac
+import secrets
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from scramp import ScramException, ScramMechanism
+
+from labkit.mail.accounts import Account, Accounts
+
+
+class Reason(StrEnum):
+    """Why an exchange failed."""
+
+    CREDENTIALS = "credentials"  # name and proof do not belong together, or no right to act as the authzid
+    MALFORMED = "malformed"  # the response is not a message of this mechanism
+    SERVER_FIRST = "server-first"  # an initial response, in a mechanism where the server speaks first
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What the server says next; a response must follow."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The client is the owner of this account."""
+
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The exchange is over without a login."""
+
+    reason: Reason
+
+
+_Steps = Generator[Challenge, bytes, Success | Failure]
+_Mechanism = Callable[[bytes | None, Accounts, str], _Steps]
+
+_CREDENTIALS = Failure(Reason.CREDENTIALS)
+_MALFORMED = Failure(Reason.MALFORMED)
+
+
+class Exchange:
+    """One authentication exchange, from the AUTH command to its outcome."""
+
+    def __init__(self, mechanism: _Mechanism, accounts: Accounts, hostname: str) -> None:
+        self._mechanism = mechanism
+        self._accounts = accounts
+        self._hostname = hostname
+        self._steps: _Steps | None = None
+
+    def step(self, response: bytes | None) -> Challenge | Success | Failure:
+        """Take the client's response (already decoded from base64) and say what follows.
+
+        The first call takes the initial response, or None when the client sent none (RFC 4422 section 3.3); b"" is an
+        initial response of no octets. Not to be called again after Success or Failure. Never raises for what a client sends.
+        """
+        try:
+            if self._steps is None:
+                self._steps = self._mechanism(response, self._accounts, self._hostname)
+                return next(self._steps)
+            return self._steps.send(response or b"")
+        except StopIteration as end:
+            outcome: Success | Failure = end.value
+            return outcome
+
+
+def begin(mechanism: str, accounts: Accounts, hostname: str) -> Exchange:
+    """Start an exchange. The mechanism's name has no case; the hostname stands in CRAM-MD5's challenge."""
+    return Exchange(_MECHANISMS[mechanism.upper()], accounts, hostname)
+
+
+def _outcome(account: Account | None) -> Success | Failure:
+    return Success(account) if account else _CREDENTIALS
+
+
+def _plain(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
+    """RFC 4616: authzid NUL authcid NUL password, in one message."""
+    message = (yield Challenge(b"")) if initial is None else initial
+    try:
+        authzid, authcid, password = message.decode().split("\0")
+    except ValueError:  # not UTF-8, or not three parts
+        return _MALFORMED
+    if not authcid:
+        return _MALFORMED
+    account = accounts.check_password(authcid, password)
+    return _outcome(account if authzid in ("", authcid) else None)
+
+
+def _login(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
+    """draft-murchison-sasl-login: two prompts, two answers."""
+    name = (yield Challenge(b"Username:")) if initial is None else initial
+    password = yield Challenge(b"Password:")
+    try:
+        return _outcome(accounts.check_password(name.decode(), password.decode()))
+    except UnicodeDecodeError:
+        return _MALFORMED
+
+
+def _cram_md5(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
+    """RFC 2195: the client returns its name and the keyed digest of a challenge that is never used twice."""
+    if initial is not None:
+        return Failure(Reason.SERVER_FIRST)
+    # Digits of fixed width, so that the exchange has the same length in every recording.
+    challenge = f"<{secrets.randbelow(9 * 10**9) + 10**9}.{secrets.randbelow(9 * 10**9) + 10**9}@{hostname}>".encode()
+    response = yield Challenge(challenge)
+    name, space, digest = response.rpartition(b" ")
+    try:
+        login = name.decode()
+    except UnicodeDecodeError:
+        return _MALFORMED
+    if not space or len(digest) != 32 or digest.strip(b"0123456789abcdefABCDEF"):
+        return _MALFORMED
+    expected = hmac.new(accounts.secret(login).encode(), challenge, "md5").hexdigest()
+    return _outcome(accounts.verify(login, digest.lower(), expected.encode()))
+
+
+def _scram_sha_256(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
+    """RFC 5802 and 7677: both sides prove that they know the password, and neither sends it."""
+    mechanism = ScramMechanism("SCRAM-SHA-256")  # type: ignore[no-untyped-call]
+    claimed = ""
+
+    def stored(name: str) -> object:
+        nonlocal claimed
+        claimed = name
+        info: object = mechanism.make_auth_info(accounts.secret(name), salt=accounts.salt(name))  # type: ignore[no-untyped-call]
+        return info
+
+    server = mechanism.make_server(stored)  # type: ignore[no-untyped-call]
+    client_first = (yield Challenge(b"")) if initial is None else initial
+    try:
+        server.set_client_first(client_first.decode())
+        client_final = yield Challenge(server.get_server_first().encode())
+        server.set_client_final(client_final.decode())
+    except UnicodeDecodeError:
+        return _MALFORMED
+    except ScramException as error:
+        wrong = error.server_error is not None and error.server_error.value in ("invalid-proof", "no-resources")
+        return _CREDENTIALS if wrong else _MALFORMED
+    # SMTP and POP3 have no field for data beside success: server-final is a challenge, and an empty response follows
+    # (RFC 4422 section 3.6, RFC 4954 section 4).
+    if (yield Challenge(server.get_server_final().encode())):
+        return _MALFORMED
+    # scramp compared the proof in constant time; a name that nobody has could come here only by guessing a random secret.
+    secret = accounts.secret(claimed).encode()
+    return _outcome(accounts.verify(claimed, secret, secret))
+
+
+_MECHANISMS: Mapping[str, _Mechanism] = {
+    "PLAIN": _plain,
+    "LOGIN": _login,
+    "CRAM-MD5": _cram_md5,
+    "SCRAM-SHA-256": _scram_sha_256,
+}

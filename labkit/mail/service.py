@@ -1,0 +1,103 @@
+"""The mail service behind both servers: accounts, maildrops, outgoing mail, and who may send just now.
+
+The protocols ask it and tell it; it knows neither sockets nor reply codes. Mail for other domains is never sent: it is
+kept in `outgoing`, where a learner can look at it. Nothing leaves the machine.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
+
+from labkit.mail.accounts import DOMAIN, Account, Accounts, default_accounts
+from labkit.mail.clock import Clock
+from labkit.mail.maildrop import MaildirMaildrop, Maildrop, canonical
+from labkit.mail.policy import Policy, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message that a real provider would now carry to other providers. The sender is "" for a bounce."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    content: bytes
+
+
+class MailService:
+    """One provider's mail: what its SMTP server hands in and its POP3 server hands out.
+
+    policy: a Policy or the name of a preset (raises UnknownPolicy). accounts: hanako and taro when none are given; they
+    take the policy's login format (raises BadAccount when two accounts then share a login). clock: time for the
+    POP-before-SMTP window. maildir: a folder that gets one Maildir per account; without it, mail is kept in memory.
+    """
+
+    def __init__(
+        self,
+        policy: Policy | str,
+        accounts: Mapping[str, Account] | Iterable[Account] | None = None,
+        clock: Clock | None = None,
+        maildir: Path | None = None,
+    ) -> None:
+        self.policy = resolve(policy)
+        self.hostname = DOMAIN
+        self.clock = clock or Clock()
+        self.accounts = Accounts(_in_format(accounts, self.policy))
+        self.maildrops: Mapping[str, Maildrop] = MappingProxyType(
+            # quote() because a local part may hold a slash (RFC 5322 section 3.2.3)
+            {name: MaildirMaildrop(maildir / quote(name, safe="")) if maildir else Maildrop() for name in self.accounts}
+        )
+        self.outgoing: list[Outgoing] = []
+        self._last_pop: dict[str, float] = {}
+
+    def accepts(self, recipient: str) -> bool:
+        """Whether mail for this address has somewhere to go: one of our accounts, or another domain."""
+        domain = recipient.rpartition("@")[2].casefold()
+        local = domain in self.accounts.domains or domain == self.hostname
+        return not local or self.accounts.by_address(recipient) is not None
+
+    def deliver(self, sender: str, recipients: Sequence[str], content: bytes) -> None:
+        """Store a message for every recipient, or for none and raise OSError. When this returns, all of it is stored."""
+        content = canonical(content)
+        ours = {account.local_part: None for r in recipients if (account := self.accounts.by_address(r))}
+        elsewhere = tuple(r for r in recipients if not self.accounts.by_address(r))
+        stored: list[tuple[Maildrop, str]] = []
+        try:
+            for name in ours:
+                stored.append((self.maildrops[name], self.maildrops[name].append(content)))  # noqa: PERF401
+        except OSError:
+            for maildrop, uid in stored:
+                maildrop.delete((uid,))
+            raise
+        if elsewhere:
+            self.outgoing.append(Outgoing(sender, elsewhere, content))
+
+    def popped(self, client_address: str) -> None:
+        """A POP3 login from this address succeeded: its window to send starts again (POP before SMTP)."""
+        self._last_pop[_canonical_address(client_address)] = self.clock.now()
+
+    def may_send(self, client_address: str) -> bool:
+        """Whether this address read mail within the policy's window; always, when the policy has none."""
+        window = self.policy.pop_window
+        if window is None:
+            return True
+        last = self._last_pop.get(_canonical_address(client_address))
+        return last is not None and self.clock.now() - last < window.total_seconds()
+
+
+def _in_format(accounts: Mapping[str, Account] | Iterable[Account] | None, policy: Policy) -> tuple[Account, ...]:
+    if accounts is None:
+        return default_accounts(policy.login_format)
+    given = accounts.values() if isinstance(accounts, Mapping) else accounts
+    return tuple(replace(account, login_format=policy.login_format) for account in given)
+
+
+def _canonical_address(address: str) -> str:
+    """One text per client: an IPv4 client of an IPv6 socket is that IPv4 client (RFC 4291 section 2.5.5.2)."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
