@@ -1,0 +1,301 @@
+"""The tap: what a server's socket received and sent, written down as it happens. It needs no privilege.
+
+A `Tap` stands between the real transport and the server's protocol, below TLS, so it sees exactly the bytes that cross
+the network, and it keeps the client's true address and port. It stays in place when a connection is upgraded to TLS.
+Nothing is kept while nobody records; any number of recordings may run at once. Only bytes that were handed to the
+operating system count as sent: what a closed or broken connection never carried is not written down.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple, cast
+
+Address = tuple[str, int]
+Served = asyncio.Protocol | asyncio.BufferedProtocol
+
+
+class Act(Enum):
+    """What happened on a connection, as the server's end of it knows."""
+
+    OPENED = "opened"
+    RECEIVED = "received"
+    SENT = "sent"
+    CLIENT_FIN = "the client has finished sending"
+    SERVER_FIN = "the server has finished sending"
+    CLIENT_RST = "reset by the client"
+    SERVER_RST = "reset by the server"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Connection:
+    """One accepted TCP connection: its number on this network, and the real (address, port) of its two ends."""
+
+    number: int
+    client: Address
+    server: Address
+
+
+class Event(NamedTuple):
+    """Something that happened at `time` (ns since the epoch); data only for RECEIVED and SENT."""
+
+    time: int
+    connection: Connection
+    act: Act
+    data: bytes = b""
+
+
+class Taps:
+    """All taps of one network, and the event lists that they write to. Used only in the network's thread."""
+
+    def __init__(self) -> None:
+        self.live: set[Tap] = set()
+        self.recordings: list[list[Event]] = []
+        self.accepted = 0
+
+    def record(self, events: list[Event]) -> None:
+        """From now on, every event is appended to `events`."""
+        self.settle()
+        self.recordings.append(events)
+
+    def forget(self, events: list[Event]) -> None:
+        """Nothing is appended to `events` any more. Harmless for a list that is not recorded to."""
+        self.settle()
+        # By identity: two recordings may hold equal events.
+        self.recordings[:] = [recording for recording in self.recordings if recording is not events]
+
+    def settle(self) -> None:
+        """Write down what the operating system has taken meanwhile of data that had to wait."""
+        for tap in self.live:
+            tap.settle()
+
+    def abort(self) -> None:
+        """Drop every live connection."""
+        for tap in tuple(self.live):
+            tap.abort()
+
+
+class Tap(asyncio.Protocol):
+    """The protocol that the real transport knows; `make` gives the one that is served through it."""
+
+    def __init__(self, taps: Taps, make: Callable[[], Served]) -> None:
+        self._taps = taps
+        self._recordings = taps.recordings
+        self._make = make
+        self._unsent = bytearray()
+        self._finished: set[Act] = set()
+
+    @property
+    def closing(self) -> bool:
+        """One side has begun to close the connection."""
+        return bool(self._finished) or self._raw.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = raw = cast(asyncio.Transport, transport)
+        self._taps.live.add(self)
+        self._taps.accepted += 1
+        peer, own = (raw.get_extra_info(name) or ("", 0) for name in ("peername", "sockname"))
+        self._connection = Connection(self._taps.accepted, _plain(peer), _plain(own))
+        if self._recordings:
+            self._write_down(Act.OPENED)
+        self.serve(self._make())
+        self.inner.connection_made(TapTransport(self, raw))
+
+    def serve(self, inner: Served) -> None:
+        """From now on `inner` is served: an upgrade to TLS puts another protocol in place."""
+        self.inner = inner
+        self._feed: Callable[[bytes], None]
+        if isinstance(inner, asyncio.BufferedProtocol):
+            self._feed = self._fill
+        else:
+            self._feed = inner.data_received
+
+    def data_received(self, data: bytes) -> None:
+        if self._recordings:
+            self.settle()
+            self._write_down(Act.RECEIVED, data)
+        self._feed(data)
+
+    def eof_received(self) -> bool | None:
+        self.settle()
+        self._end(Act.CLIENT_FIN)
+        return self.inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.settle()
+        self.inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._taps.live.discard(self)
+        if self._recordings:
+            if self._unsent and exc is None:
+                self._write_down(Act.SENT, bytes(self._unsent))
+            for act in self._last_acts(exc):
+                self._end(act)
+        self._unsent.clear()
+        self.inner.connection_lost(exc)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, and write down what the operating system took."""
+        if not self._recordings:
+            self._raw.write(data)
+            return
+        self._raw.write(data)
+        if self._raw.get_write_buffer_size() or self._unsent:
+            self._unsent += data
+            self.settle()
+        elif data and not self._raw.is_closing():
+            self._write_down(Act.SENT, bytes(data))
+
+    def write_eof(self) -> None:
+        """Half-close: the server has finished sending."""
+        self._raw.write_eof()
+        self.settle()
+        if not self._raw.get_write_buffer_size():
+            self._end(Act.SERVER_FIN)
+
+    def settle(self) -> None:
+        """Write down what left the transport's buffer since the last look.
+
+        A closing transport with an empty buffer has either sent everything or thrown it away: connection_lost knows.
+        """
+        if not self._unsent:
+            return
+        waiting = self._raw.get_write_buffer_size()
+        taken = len(self._unsent) - waiting
+        if taken <= 0 or (not waiting and self._raw.is_closing()):
+            return
+        self._write_down(Act.SENT, bytes(self._unsent[:taken]))
+        del self._unsent[:taken]
+
+    def abort(self, reason: BaseException | None = None) -> None:
+        """Drop the connection; what still waits to be sent is lost."""
+        self.settle()
+        self._unsent.clear()
+        if reason is None:
+            self._raw.abort()
+        else:
+            self._raw._force_close(reason)  # type: ignore[attr-defined]  # what asyncio's SSLProtocol calls
+
+    def _write_down(self, act: Act, data: bytes = b"") -> None:
+        event = Event(time.time_ns(), self._connection, act, data)
+        for events in self._recordings:
+            events.append(event)
+
+    def _end(self, act: Act) -> None:
+        if act not in self._finished:
+            self._finished.add(act)
+            self._write_down(act)
+
+    def _fill(self, data: bytes) -> None:
+        """Feed a BufferedProtocol. An upgrade may replace it while it is being fed."""
+        rest = memoryview(data)
+        while rest:
+            inner = self.inner
+            if not isinstance(inner, asyncio.BufferedProtocol):
+                self._feed(bytes(rest))
+                return
+            buffer = memoryview(inner.get_buffer(len(rest)))
+            taken = min(len(buffer), len(rest))
+            if not taken:
+                raise RuntimeError("get_buffer() returned an empty buffer")
+            buffer[:taken] = rest[:taken]
+            inner.buffer_updated(taken)
+            rest = rest[taken:]
+
+    def _last_acts(self, exc: Exception | None) -> Iterator[Act]:
+        """How the connection ended. Called before the socket is closed.
+
+        A server that closes first never hears of the client's FIN, because its socket is gone: the FIN is supposed.
+        """
+        if isinstance(exc, ConnectionError):
+            yield Act.CLIENT_RST
+            return
+        match self._peek():
+            case ConnectionError():
+                yield Act.CLIENT_RST
+            case bytes() as unread if unread:
+                yield Act.SERVER_RST  # closing with unread data resets the connection (RFC 1122 section 4.2.2.13)
+            case bytes():
+                yield from (Act.CLIENT_FIN, Act.SERVER_FIN)
+            case _:
+                yield from (Act.SERVER_FIN, Act.CLIENT_FIN)
+
+    def _peek(self) -> bytes | OSError:
+        """The next unread byte, b"" where the client's FIN waits, or the error that reading gives."""
+        sock = self._raw.get_extra_info("socket")
+        try:
+            with sock.dup() as twin:
+                octet: bytes = twin.recv(1, socket.MSG_PEEK)
+                return octet
+        except OSError as error:
+            return error
+
+
+class TapTransport(asyncio.Transport):
+    """The transport that a served protocol gets: the real one, with the tap on it.
+
+    It can be upgraded in place both ways that asyncio knows: `loop.start_tls`, and an SSLProtocol set by hand.
+    """
+
+    _start_tls_compatible = True
+
+    def __init__(self, tap: Tap, raw: asyncio.Transport) -> None:
+        super().__init__()
+        self._tap = tap
+        self._raw = raw
+        # Bound methods, not wrappers: what the tap has nothing to say about costs nothing.
+        self.write = tap.write  # type: ignore[method-assign]
+        self.write_eof = tap.write_eof  # type: ignore[method-assign]
+        self.get_extra_info = raw.get_extra_info  # type: ignore[method-assign]
+        self.is_closing = raw.is_closing  # type: ignore[method-assign]
+        self.get_write_buffer_size = raw.get_write_buffer_size  # type: ignore[method-assign]
+        self.pause_reading = raw.pause_reading  # type: ignore[method-assign]
+        self.resume_reading = raw.resume_reading  # type: ignore[method-assign]
+
+    def writelines(self, list_of_data: Any) -> None:
+        self._tap.write(b"".join(list_of_data))
+
+    def can_write_eof(self) -> bool:
+        return self._raw.can_write_eof()
+
+    def close(self) -> None:
+        self._tap.settle()
+        self._raw.close()
+
+    def abort(self) -> None:
+        self._tap.abort()
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        self._tap.abort(exc)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._tap.serve(cast(Served, protocol))
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._tap.inner
+
+    def is_reading(self) -> bool:
+        return self._raw.is_reading()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._raw.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return self._raw.get_write_buffer_limits()
+
+
+def _plain(address: tuple[Any, ...]) -> Address:
+    """(address, port), with an IPv4-mapped IPv6 address written as the IPv4 address that it is."""
+    host, port = address[:2]
+    if ":" in host:
+        mapped = ipaddress.IPv6Address(host).ipv4_mapped
+        host = str(mapped or host)
+    return host, port
