@@ -54,15 +54,13 @@ class MailService:
 
     def accepts(self, recipient: str) -> bool:
         """Whether mail for this address has somewhere to go: one of our accounts, or another domain."""
-        domain = recipient.rpartition("@")[2].casefold()
-        local = domain in self.accounts.domains or domain == self.hostname
-        return not local or self.accounts.by_address(recipient) is not None
+        return self._account(recipient) is not None or not self._is_local(recipient)
 
     def deliver(self, sender: str, recipients: Sequence[str], content: bytes) -> None:
         """Store a message for every recipient, or for none and raise OSError. When this returns, all of it is stored."""
         content = canonical(content)
-        ours = {account.local_part: None for r in recipients if (account := self.accounts.by_address(r))}
-        elsewhere = tuple(r for r in recipients if not self.accounts.by_address(r))
+        ours = {account.local_part: None for r in recipients if (account := self._account(r))}
+        elsewhere = tuple(r for r in recipients if not self._account(r))
         stored: list[tuple[Maildrop, str]] = []
         try:
             for name in ours:
@@ -73,6 +71,17 @@ class MailService:
             raise
         if elsewhere:
             self.outgoing.append(Outgoing(sender, elsewhere, content))
+
+    def _is_local(self, address: str) -> bool:
+        domain = address.rpartition("@")[2].casefold()
+        return domain in self.accounts.domains or domain == self.hostname
+
+    def _account(self, address: str) -> Account | None:
+        """Who gets mail for this address. Somebody must read postmaster's (RFC 5321 section 4.5.1): the first account."""
+        local_part = address.rpartition("@")[0]
+        if "postmaster" in (address.casefold(), local_part.casefold()) and (not local_part or self._is_local(address)):
+            return self.accounts.by_address(address) or next(iter(self.accounts.values()), None)
+        return self.accounts.by_address(address)
 
     def popped(self, client_address: str) -> None:
         """A POP3 login from this address succeeded: its window to send starts again (POP before SMTP)."""
