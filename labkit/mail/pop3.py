@@ -176,9 +176,9 @@ Event = Send | Signal
 TOO_LONG = _err("Line too long")
 NO_SUCH_MESSAGE = _err("No such message")
 # RFC 3206 section 4 keeps [AUTH] for credentials that are wrong: a client that reads it asks its user for a new password.
-LOGIN_FAILED = "[AUTH] Login failed"
-NOT_A_LOGIN: Mapping[sasl.Reason, str] = MappingProxyType(
+LOGIN_FAILURES: Mapping[sasl.Reason, str] = MappingProxyType(
     {
+        sasl.Reason.CREDENTIALS: "[AUTH] Login failed",
         sasl.Reason.MALFORMED: "That response does not belong to this mechanism",
         sasl.Reason.SERVER_FIRST: "In this mechanism the server speaks first: send no initial response",
     }
@@ -367,7 +367,7 @@ class Machine:
                 return self._log_in(account)
             case sasl.Failure(reason):
                 self._exchange = None
-                return self._log_in(None) if reason is sasl.Reason.CREDENTIALS else _err(NOT_A_LOGIN[reason])
+                return self._failed(LOGIN_FAILURES[reason])
 
     def stls(self, match: re.Match[bytes]) -> Reply:
         """STLS (RFC 2595 section 4). Anything that arrived behind it was not said inside TLS and must not be believed."""
@@ -398,8 +398,7 @@ class Machine:
 
     def _log_in(self, account: Account | None) -> Reply:
         if account is None:
-            self._failures += 1
-            return Reply(Outcome.ENOUGH if self._failures >= FAILED_LOGINS else Outcome.ERR, LOGIN_FAILED)
+            return self._failed(LOGIN_FAILURES[sasl.Reason.CREDENTIALS])
         drop = self._service.maildrops[account.local_part]
         if not drop.acquire():
             return _err("[IN-USE] Another session has this maildrop open")
@@ -411,6 +410,10 @@ class Machine:
             return _err("[SYS/TEMP] The maildrop cannot be read")
         self._service.popped(self._peer)
         return _ok(self._summary())
+
+    def _failed(self, text: str) -> Reply:
+        self._failures += 1
+        return Reply(Outcome.ENOUGH if self._failures >= FAILED_LOGINS else Outcome.ERR, text)
 
     # TRANSACTION
 

@@ -1,0 +1,625 @@
+"""A mail program: the settings that mail software shows, spoken through smtplib and poplib.
+
+What people see in such a program decides what crosses the network: the security of the connection, "my outgoing server
+requires authentication", "check mail before sending". The server's NAME is what certificates are checked against; the
+TCP connection goes to `connect_to`, because the lab has no DNS. The client does only what the settings ask for, so that a
+recorded session shows nothing else, and it ends every session so that both sides have said goodbye: QUIT, close_notify
+(RFC 8446 section 6.1), FIN.
+"""
+
+import base64
+import hmac
+import poplib
+import smtplib
+import socket
+import ssl
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from copy import copy
+from dataclasses import dataclass, field, fields
+from email.message import EmailMessage
+from email.policy import EmailPolicy
+from email.utils import getaddresses
+from io import BufferedReader
+from types import MappingProxyType
+from typing import cast
+
+from scramp import ScramClient, ScramException
+
+from labkit.errors import BadSetting, LabError, LoginRefused, MessageRefused
+from labkit.mail.policy import MECHANISMS, Security
+from labkit.texts import _
+
+POP3_LOGINS = ("USER", "APOP", *MECHANISMS)
+SHORT_COMMAND = 253  # octets before CRLF; RFC 5034 section 4: a longer AUTH goes without its initial response
+LONGEST_LINE = (
+    64 * 1024 * 1024
+)  # octets; poplib's own 2,048 would lose mail, and no limit would trust the server too far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a mail program asks its user for.
+
+    server: the provider's name, as its certificate should have it. connect_to: the address that is really connected.
+    security: of both connections. outgoing_requires_authentication: log in to SMTP with `mechanism`. check_mail_first: log
+    in to POP3 before every sending. pop3_login: USER (with PASS), APOP or a SASL mechanism. trusted_ca: certificates in PEM
+    to trust instead of the system's, or a ready context that is used as it is. client_name: what EHLO says. timeout: how
+    long to wait for the server, in seconds. Raises BadSetting for CR, LF or NUL in a value, unknown names, and settings
+    that contradict each other.
+    """
+
+    smtp_port: int
+    pop3_port: int
+    server: str = "mail.example"
+    connect_to: str = "127.0.0.1"
+    security: Security = Security.NONE
+    login: str = ""
+    password: str = field(default="", repr=False)
+    outgoing_requires_authentication: bool = False
+    check_mail_first: bool = False
+    mechanism: str = "PLAIN"
+    pop3_login: str = "USER"
+    verify_certificate: bool = True
+    trusted_ca: str | ssl.SSLContext | None = field(default=None, repr=False)
+    client_name: str = "client.example"
+    timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            value = getattr(self, setting.name)
+            if isinstance(value, str) and setting.name != "trusted_ca":
+                _refuse_line_breaks(setting.name, value)
+        try:
+            self.server.encode("idna")
+        except UnicodeError:
+            raise BadSetting(_("{value!r} is not a server's name.").format(value=self.server)) from None
+        _refuse_unknown("mechanism", self.mechanism, MECHANISMS)
+        _refuse_unknown("pop3_login", self.pop3_login, POP3_LOGINS)
+        _refuse_unknown("security", self.security, tuple(Security))
+        for name in ("smtp_port", "pop3_port"):
+            if not 0 < getattr(self, name) < 65536:
+                raise BadSetting(_("The setting {name} must be a port, 1 to 65535.").format(name=name))
+        if not self.login or not self.password:
+            for name in ("outgoing_requires_authentication", "check_mail_first"):
+                if getattr(self, name):
+                    message = _("The setting {name} needs a login name and a password: fill in both, or switch it off.")
+                    raise BadSetting(message.format(name=name))
+        if isinstance(self.trusted_ca, ssl.SSLContext) and not self.verify_certificate:
+            message = _(
+                "The setting verify_certificate is off, but trusted_ca is a ready TLS context with checks of its own: "
+                "switch them off there, or give the certificates as PEM text."
+            )
+            raise BadSetting(message)
+
+
+class MailClient:
+    """A mail program with these settings.
+
+    Every method opens a connection, does its work and closes it. They raise LoginRefused, MessageRefused, or another
+    LabError that says what stood in the way: nobody listening, a certificate that does not fit, a server without STARTTLS.
+    With security STARTTLS nothing secret is sent before TLS is up.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._tls = None if settings.security is Security.NONE else _tls_context(settings)
+
+    def send(self, message: EmailMessage, sender: str | None = None, recipients: Iterable[str] | None = None) -> None:
+        """Send a message. Without a sender and recipients of its own, the envelope takes those in the header.
+
+        Bcc fields are left out (RFC 5322 section 3.6.3). Text that is not ASCII goes as 8BITMIME where the server has that,
+        addresses that are not as SMTPUTF8. Raises MessageRefused, also when only some recipients were refused.
+        """
+        envelope_from = _header_sender(message) if sender is None else sender
+        envelope_to = _header_recipients(message) if recipients is None else list(recipients)
+        if not envelope_to:
+            raise BadSetting(_("The message has no recipient: add a To field, or name the recipients."))
+        for address in (envelope_from, *envelope_to):
+            _refuse_line_breaks("address", address)
+        if self.settings.check_mail_first:
+            self.check()
+        with self._outgoing() as smtp:
+            smtp.transmit(message, envelope_from, envelope_to)
+
+    def check(self) -> int:
+        """Look into the maildrop without reading it: how many messages are there."""
+        with self._incoming() as pop3:
+            return pop3.stat()[0]
+
+    def receive(self, delete: bool = False) -> list[bytes]:
+        """Every message in the maildrop, oldest first, octet by octet as the server has it (lines end with CRLF).
+
+        delete: remove them from the server afterwards.
+        """
+        try:
+            return self._receive(delete, utf8=False)
+        except _NeedsUtf8:  # RFC 6856 section 6: ask again, in UTF-8 mode, which only a new session can enter
+            return self._receive(delete, utf8=True)
+
+    def _receive(self, delete: bool, utf8: bool) -> list[bytes]:
+        with self._incoming(utf8) as pop3:
+            numbers = range(1, pop3.stat()[0] + 1)
+            messages = [pop3.read(number) for number in numbers]
+            if delete:
+                for number in numbers:
+                    pop3.dele(number)
+        return messages
+
+    @contextmanager
+    def _outgoing(self) -> Iterator["_Smtp"]:
+        settings = self.settings
+        with _explained(settings, settings.smtp_port):
+            smtp = _Smtp(settings, self._tls)
+            try:
+                smtp.prepare()
+                yield smtp
+            except _Injection:
+                raise
+            except (smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused, LabError):
+                with suppress(OSError):
+                    smtp.say_goodbye()
+                raise
+            else:
+                smtp.say_goodbye()
+            finally:
+                smtp.close()
+
+    @contextmanager
+    def _incoming(self, utf8: bool = False) -> Iterator["_Pop3"]:
+        settings = self.settings
+        if not settings.login or not settings.password:
+            raise BadSetting(_("Reading mail needs a login name and a password: fill in both settings."))
+        with _explained(settings, settings.pop3_port):
+            pop3 = _Pop3(settings, self._tls)
+            try:
+                pop3.prepare(utf8)
+                yield pop3
+            except _Injection:
+                raise
+            except (poplib.error_proto, LabError):
+                with suppress(OSError, EOFError, poplib.error_proto):
+                    pop3.say_goodbye()
+                raise
+            else:
+                pop3.say_goodbye()
+            finally:
+                pop3.close()
+
+
+class _Injection(LabError):
+    """Bytes came behind the answer to STARTTLS or STLS: the session is not to be believed, nothing more is said in it."""
+
+
+class _NeedsUtf8(LabError):
+    """A message can be read only in UTF-8 mode."""
+
+
+class _Smtp(smtplib.SMTP):
+    """smtplib, connected to an address but talking to a name."""
+
+    def __init__(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
+        self._settings = settings
+        self._tls = tls
+        super().__init__(
+            settings.server, settings.smtp_port, local_hostname=settings.client_name, timeout=settings.timeout
+        )
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return _connected(self._settings, port, self._tls)
+
+    def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
+        """As smtplib's, but nothing may come behind the answer to STARTTLS."""
+        code, reply = super().docmd(cmd, args)
+        if cmd.upper() == "STARTTLS" and code == 220:
+            _refuse_early_bytes(cast(socket.socket, self.sock), cast(BufferedReader, self.file))
+        return code, reply
+
+    def prepare(self) -> None:
+        """Everything before the first message: EHLO, STARTTLS, AUTH, as the settings want it."""
+        self.ehlo_or_helo_if_needed()
+        if self._settings.security is Security.STARTTLS:
+            if not self.has_extn("starttls"):
+                raise _no_upgrade(self._settings, "STARTTLS")
+            self.starttls(context=self._tls)
+            self.ehlo_or_helo_if_needed()
+        if self._settings.outgoing_requires_authentication:
+            offered = self.esmtp_features.get("auth", "").split()
+            _refuse_not_offered(self._settings, self._settings.mechanism, offered)
+            _prove(self._settings, self._settings.mechanism, self._say)
+
+    def _say(self, line: str) -> bytes | None:
+        code, reply = self.docmd(line)
+        if code == 334:
+            return base64.b64decode(reply)
+        if code == 235:
+            return None
+        raise _login_refused(self._settings, b"%d %b" % (code, reply))
+
+    def transmit(self, message: EmailMessage, sender: str, recipients: list[str]) -> None:
+        """MAIL, RCPT, DATA."""
+        international = not all(address.isascii() for address in (sender, *recipients))
+        if international and not self.has_extn("smtputf8"):
+            text = _("{server} takes no address outside ASCII (it does not offer SMTPUTF8): use an ASCII address.")
+            raise MessageRefused(text.format(server=self._settings.server))
+        octets = _octets(message, international, self.has_extn("8bitmime"))
+        options = ["SMTPUTF8"] if international else []
+        if not octets.isascii():
+            options.append("BODY=8BITMIME")
+        refused = self.sendmail(sender, recipients, octets, options)
+        if refused:
+            text = _("{server} took the message, but not for {recipients}: {reply}. Check these addresses.")
+            replies = ", ".join(_shown(b"%d %b" % reply) for reply in refused.values())
+            raise MessageRefused(
+                text.format(server=self._settings.server, recipients=", ".join(refused), reply=replies)
+            )
+
+    def say_goodbye(self) -> None:
+        """QUIT, then wait until the server has closed its side."""
+        self.docmd("QUIT")
+        _close_both_ways(cast(socket.socket, self.sock))
+
+
+class _Pop3(poplib.POP3):
+    """poplib, connected to an address but talking to a name, with AUTH, and for lines of any length."""
+
+    def __init__(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
+        self._settings = settings
+        self._tls = tls
+        try:
+            super().__init__(settings.server, settings.pop3_port, settings.timeout)
+        except BaseException:
+            if hasattr(self, "file"):  # poplib leaves the connection open when the greeting is not one
+                self.close()
+            raise
+
+    def _create_socket(self, timeout: float) -> socket.socket:
+        return _connected(self._settings, self._settings.pop3_port, self._tls)
+
+    def _getline(self) -> tuple[bytes, int]:
+        line = self.file.readline(LONGEST_LINE)
+        if not line:
+            raise EOFError
+        if not line.endswith(b"\n"):
+            raise poplib.error_proto("line too long")
+        return line.removesuffix(b"\n").removesuffix(b"\r"), len(line)
+
+    def _shortcmd(self, line: str) -> bytes:
+        reply = cast(bytes, super()._shortcmd(line))  # type: ignore[misc]
+        if line == "STLS":
+            _refuse_early_bytes(self.sock, cast(BufferedReader, self.file))
+        return reply
+
+    def prepare(self, utf8: bool) -> None:
+        """Everything before the first message: STLS and the login, as the settings want it."""
+        if self._settings.security is Security.STARTTLS:
+            if "STLS" not in self._capabilities():
+                raise _no_upgrade(self._settings, "STLS")
+            self.stls(self._tls)
+        if utf8:
+            self.utf8()
+        try:
+            self._log_in()
+        except poplib.error_proto as refusal:
+            raise _login_refused(self._settings, refusal.args[0]) from None
+
+    def _capabilities(self) -> Mapping[str, list[str]]:
+        try:
+            return self.capa()
+        except poplib.error_proto:  # a server without CAPA offers nothing that CAPA would show
+            return {}
+
+    def _log_in(self) -> None:
+        settings = self._settings
+        if settings.pop3_login == "USER":
+            self.user(settings.login)
+            self.pass_(settings.password)
+        elif settings.pop3_login == "APOP":
+            self.apop(settings.login, settings.password)
+        else:
+            _refuse_not_offered(settings, settings.pop3_login, self._capabilities().get("SASL", []))
+            _prove(settings, settings.pop3_login, self._say)
+
+    def _say(self, line: str) -> bytes | None:
+        reply = self._shortcmd(line)
+        return None if reply.startswith(b"+OK") else base64.b64decode(reply[1:])
+
+    def read(self, number: int) -> bytes:
+        """RETR: the message's octets."""
+        try:
+            _reply, lines, _octets = self.retr(number)
+        except poplib.error_proto as refusal:
+            if "[UTF8]" in _shown(refusal.args[0]):
+                raise _NeedsUtf8 from None
+            raise
+        return b"".join(line + b"\r\n" for line in lines)
+
+    def say_goodbye(self) -> None:
+        """QUIT (only now the server deletes), then wait until the server has closed its side."""
+        self._shortcmd("QUIT")
+        _close_both_ways(self.sock)
+
+
+# SASL, the client's side. Each mechanism yields its responses and is sent the server's challenges; None comes first when
+# the server speaks first.
+
+_Steps = Generator[bytes | None, bytes, None]
+
+
+def _plain(login: str, password: str) -> _Steps:
+    """RFC 4616."""
+    yield f"\0{login}\0{password}".encode()
+
+
+def _login(login: str, password: str) -> _Steps:
+    """draft-murchison-sasl-login."""
+    yield None
+    yield login.encode()
+    yield password.encode()
+
+
+def _cram_md5(login: str, password: str) -> _Steps:
+    """RFC 2195."""
+    challenge = yield None
+    yield f"{login} {hmac.new(password.encode(), challenge, 'md5').hexdigest()}".encode()
+
+
+def _scram_sha_256(login: str, password: str) -> _Steps:
+    """RFC 7677. The last step checks the server's own proof and answers with nothing."""
+    client = ScramClient(["SCRAM-SHA-256"], login, password)  # type: ignore[no-untyped-call]
+    server_first = yield client.get_client_first().encode()  # type: ignore[no-untyped-call]
+    client.set_server_first(server_first.decode())  # type: ignore[no-untyped-call]
+    server_final = yield client.get_client_final().encode()  # type: ignore[no-untyped-call]
+    client.set_server_final(server_final.decode())  # type: ignore[no-untyped-call]
+    yield b""
+
+
+_MECHANISMS: Mapping[str, Callable[[str, str], _Steps]] = MappingProxyType(
+    {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5, "SCRAM-SHA-256": _scram_sha_256}
+)
+
+
+def _prove(settings: Settings, mechanism: str, say: Callable[[str], bytes | None]) -> None:
+    """Run a mechanism. `say` sends a line and returns the server's challenge, or None when the server is satisfied."""
+    steps = _MECHANISMS[mechanism](settings.login, settings.password)
+    try:
+        initial = next(steps)
+    except ScramException:
+        message = _("The password has characters that {mechanism} cannot carry (RFC 4013): choose another mechanism.")
+        raise BadSetting(message.format(mechanism=mechanism)) from None
+    try:
+        challenge = _open(mechanism, initial, say)
+        while challenge is not None:
+            challenge = say(_base64(steps.send(challenge) or b""))
+    except (StopIteration, ScramException, ValueError):
+        raise _impostor(settings, mechanism) from None
+    if not _finished(steps):
+        raise _impostor(settings, mechanism)
+
+
+def _open(mechanism: str, initial: bytes | None, say: Callable[[str], bytes | None]) -> bytes | None:
+    if initial is None:
+        return say(f"AUTH {mechanism}")
+    command = f"AUTH {mechanism} {_base64(initial)}"
+    if len(command) <= SHORT_COMMAND:
+        return say(command)
+    challenge = say(f"AUTH {mechanism}")
+    return challenge if challenge is None else say(_base64(initial))
+
+
+def _finished(steps: _Steps) -> bool:
+    """Whether the mechanism is content too: SCRAM is not before it has seen that the server knows the password."""
+    try:
+        steps.send(b"")
+    except StopIteration:
+        return True
+    except (ScramException, ValueError):
+        return False
+    return False
+
+
+def _base64(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()
+
+
+# Messages
+
+
+def _header_sender(message: EmailMessage) -> str:
+    """Sender, or else From (RFC 5322 section 3.6.2)."""
+    addresses = _addresses(message, "Sender") or _addresses(message, "From")
+    if not addresses:
+        raise BadSetting(_("The message has no sender: add a From field, or name the sender."))
+    return addresses[0]
+
+
+def _header_recipients(message: EmailMessage) -> list[str]:
+    return [address for name in ("To", "Cc", "Bcc") for address in _addresses(message, name)]
+
+
+def _addresses(message: EmailMessage, name: str) -> list[str]:
+    values = [str(value) for value in message.get_all(name, [])]
+    return [address for _name, address in getaddresses(values) if address]
+
+
+def _octets(message: EmailMessage, international: bool, eight_bit: bool) -> bytes:
+    copied = copy(message)
+    del copied["Bcc"]
+    cte_type = "8bit" if eight_bit or international else "7bit"
+    policy = cast(EmailPolicy, message.policy)
+    return copied.as_bytes(policy=policy.clone(linesep="\r\n", utf8=international, cte_type=cte_type))
+
+
+# Connections
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    if isinstance(settings.trusted_ca, ssl.SSLContext):
+        return settings.trusted_ca
+    try:
+        context = ssl.create_default_context(cadata=settings.trusted_ca)
+    except (ssl.SSLError, ValueError) as error:
+        message = _(
+            "The setting trusted_ca holds no certificate in PEM ({reason}): give the text of the provider's CA."
+        )
+        raise BadSetting(message.format(reason=error)) from None
+    if not settings.verify_certificate:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _connected(settings: Settings, port: int, tls: ssl.SSLContext | None) -> socket.socket:
+    sock = socket.create_connection((settings.connect_to, port), settings.timeout)
+    # After STARTTLS the client speaks twice in a row (Finished, then EHLO), and would wait 40 ms for the ACK in between.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if settings.security is not Security.SSL or tls is None:
+        return sock
+    try:
+        return tls.wrap_socket(sock, server_hostname=settings.server)
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _refuse_early_bytes(sock: socket.socket, file: BufferedReader) -> None:
+    """What came behind the answer to STARTTLS was not said inside TLS: somebody put it there (CVE-2011-0411's kind)."""
+    patience = sock.gettimeout()
+    sock.setblocking(False)
+    early = file.peek(1)
+    sock.settimeout(patience)
+    if early:
+        message = _(
+            "Something was said in the clear after the server agreed to start TLS, as if somebody in the middle had put it "
+            "there: the connection was given up and nothing secret was sent. Try from another network."
+        )
+        raise _Injection(message)
+
+
+def _close_both_ways(sock: socket.socket) -> None:
+    """TLS: close_notify both ways (RFC 8446 section 6.1). TCP: the server's FIN before ours, so that nothing is reset."""
+    with suppress(OSError):  # the work is done; how the other side leaves is its own affair
+        if isinstance(sock, ssl.SSLSocket):
+            sock.unwrap()
+        while sock.recv(4096):
+            pass
+
+
+# What went wrong, in one sentence
+
+
+def _refuse_line_breaks(name: str, value: str) -> None:
+    if any(character in value for character in "\r\n\0"):
+        message = _(
+            "The setting {name} contains CR, LF or NUL, which would smuggle a second command to the server: take it out."
+        )
+        raise BadSetting(message.format(name=name))
+
+
+def _refuse_unknown(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        message = _("The setting {name} cannot be {value!r}. Choose one of: {known}.")
+        raise BadSetting(message.format(name=name, value=value, known=", ".join(known)))
+
+
+def _refuse_not_offered(settings: Settings, mechanism: str, offered: list[str]) -> None:
+    if mechanism not in (name.upper() for name in offered):
+        message = _(
+            "{server} does not offer the login {mechanism} on this connection, it offers {offered}: choose one of those, "
+            "or ask the provider."
+        )
+        names = ", ".join(offered) or _("none")
+        raise LoginRefused(message.format(server=settings.server, mechanism=mechanism, offered=names))
+
+
+def _no_upgrade(settings: Settings, command: str) -> LabError:
+    message = _(
+        "{server} does not offer {command}, or somebody in the middle removed the offer: nothing secret was sent. Choose "
+        "the connection security that the provider names, and do not go on without encryption."
+    )
+    return LabError(message.format(server=settings.server, command=command))
+
+
+def _login_refused(settings: Settings, reply: bytes | str) -> LoginRefused:
+    message = _("{server} did not accept the login {login!r}: {reply}. Check the login name and the password.")
+    return LoginRefused(message.format(server=settings.server, login=settings.login, reply=_shown(reply)))
+
+
+def _impostor(settings: Settings, mechanism: str) -> LoginRefused:
+    message = _(
+        "{server} did not keep to {mechanism}, so it has not shown that it is the provider: do not use this connection, "
+        "check the server's name and the connection security."
+    )
+    return LoginRefused(message.format(server=settings.server, mechanism=mechanism))
+
+
+def _message_refused(settings: Settings, *replies: tuple[int, bytes]) -> MessageRefused:
+    if any(code == 530 for code, _text in replies):  # RFC 4954 section 6
+        message = _(
+            "{server} did not take the message: {reply}. It wants to know who sends: switch on "
+            "outgoing_requires_authentication, or check_mail_first where the provider counts on POP before SMTP."
+        )
+    else:
+        message = _("{server} did not take the message: {reply}. Its reply says what to change.")
+    said = ", ".join(dict.fromkeys(_shown(b"%d %b" % reply) for reply in replies))
+    return MessageRefused(message.format(server=settings.server, reply=said))
+
+
+def _shown(reply: bytes | str) -> str:
+    """A server's reply on one line, with anything unprintable escaped: a server may be hostile."""
+    text = reply.decode("utf-8", "backslashreplace") if isinstance(reply, bytes) else reply
+    words = " ".join(text.split()).removesuffix(".")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+
+
+@contextmanager
+def _explained(settings: Settings, port: int) -> Iterator[None]:
+    """Turn what smtplib, poplib, ssl and the system raise into one sentence for a person."""
+    try:
+        yield
+    except (OSError, EOFError, poplib.error_proto) as error:  # smtplib's exceptions are OSErrors too
+        raise _explanation(settings, port, error) from error
+
+
+def _explanation(settings: Settings, port: int, error: Exception) -> LabError:
+    reason: object = error
+    match error:
+        case smtplib.SMTPSenderRefused() | smtplib.SMTPDataError():
+            return _message_refused(settings, (error.smtp_code, _bytes(error.smtp_error)))
+        case smtplib.SMTPRecipientsRefused(recipients=refused):
+            return _message_refused(settings, *refused.values())
+        case smtplib.SMTPResponseException(smtp_code=code, smtp_error=text):
+            reason = _shown(b"%d %b" % (code, _bytes(text)))
+            message = _("{server}, port {port}, refused: {reason}. Its reply says what to change.")
+        case poplib.error_proto(args=(text, *_rest)):
+            reason = _shown(text)
+            message = _("{server}, port {port}, refused: {reason}. Its reply says what to change.")
+        case ssl.SSLCertVerificationError(verify_message=reason):
+            message = _(
+                "The certificate at {server}, port {port}, was not accepted ({reason}): this may not be the provider. "
+                "Nothing secret was sent. Check the server's name and the trusted certificates, and keep the check on."
+            )
+        case ssl.SSLError(reason=reason):
+            message = _(
+                "TLS with {server}, port {port}, failed ({reason}). Check that port and connection security belong "
+                "together: SSL speaks TLS from the first byte, STARTTLS begins in the clear."
+            )
+        case ConnectionRefusedError():
+            message = _("Nothing listens at {server}, port {port}. Start the provider, or correct the port.")
+        case TimeoutError():
+            reason = settings.timeout
+            message = _(
+                "{server}, port {port}, did not answer within {reason} seconds. Check that port and connection security "
+                "belong together, or allow more time."
+            )
+        case EOFError():
+            message = _(
+                "{server}, port {port}, closed the connection. Try again, and look into the provider if it repeats."
+            )
+        case _other:
+            message = _("The connection to {server}, port {port}, broke off ({reason}). Try again.")
+    return LabError(message.format(server=settings.server, port=port, reason=reason))
+
+
+def _bytes(text: bytes | str) -> bytes:
+    return text.encode() if isinstance(text, str) else text
