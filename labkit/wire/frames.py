@@ -4,15 +4,19 @@ The tap records what a server's socket received and sent; `synthesize` writes th
 handshake, acknowledgements and checksums that a dissector finds nothing wrong with. The bytes carried are the real ones.
 Segments are as long as Ethernet allows (1,460 octets of data over IPv4, 1,440 over IPv6): the loopback interface itself
 carries up to 64 KiB in one packet, so the number of packets means nothing, and all that must repeat is told in bursts.
-An `AddressBook` says who the two ends are for people; `readdress` writes those addresses into the packets.
+`readdress` writes the addresses that people know into the packets.
 """
 
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from labkit.wire.tap import Act, Address, Connection, Event
+
+if TYPE_CHECKING:
+    from labkit.wire.flows import Book
 
 ETHERNET = 1  # LINKTYPE_ETHERNET
 
@@ -41,48 +45,6 @@ class Frame:
     data: bytes
     length: int
     link: int = ETHERNET
-
-
-class AddressBook:
-    """Who the two ends of a connection are for people.
-
-    The lab's servers listen on loopback and on free ports; people know mail.example and port 25. `services` gives the
-    standard port for each real (address, port) that the lab listens on. Clients get ports 50001, 50002, … in the order
-    in which they first appear. Names are from RFC 2606, addresses from RFC 5737 and RFC 3849.
-    """
-
-    SERVER = "mail.example"
-    CLIENT = "client.example"
-
-    def __init__(self, services: Mapping[tuple[str, int], int]) -> None:
-        self._services = dict(services)
-        self._hosts: list[str] = []
-        self._ports: dict[tuple[str, int], int] = {}
-
-    def is_server(self, address: str, port: int) -> bool:
-        """Whether the lab listens there."""
-        return (address, port) in self._services
-
-    def person(self, address: str, port: int) -> tuple[str, int, str]:
-        """Address, port and name that people know the real (address, port) by."""
-        v6 = ":" in address
-        if (standard := self._services.get((address, port))) is not None:
-            return "2001:db8::25" if v6 else "192.0.2.25", standard, self.SERVER
-        known = self._ports.setdefault((address, port), 50_001 + len(self._ports) % 15_000)
-        host = self._host(address)
-        # The first is 198.51.100.7, and the network ends at .254: more hosts than that keep their own address.
-        if host > 247:
-            return address, port, ""
-        name = self.CLIENT if host == 0 else self.CLIENT.replace(".", f"{host + 1}.")
-        return f"2001:db8::{host + 7:x}" if v6 else f"198.51.100.{host + 7}", known, name
-
-    def _host(self, address: str) -> int:
-        """0 for this machine's usual loopback address, then 1, 2, … in order of appearance."""
-        if address in {"127.0.0.1", "::1"}:
-            return 0
-        if address not in self._hosts:
-            self._hosts.append(address)
-        return self._hosts.index(address) + 1
 
 
 def synthesize(events: Iterable[Event]) -> list[Frame]:
@@ -244,7 +206,7 @@ def _checksum(total: int) -> int:
     return 0xFFFF - rest if rest else 0
 
 
-def readdress(frames: Sequence[Frame], book: AddressBook) -> list[Frame]:
+def readdress(frames: Sequence[Frame], book: "Book") -> list[Frame]:
     """The same packets between the addresses and ports that people know, with checksums made right.
 
     The kernel leaves TCP checksums on loopback to a network card that is not there. Packets that are not TCP over IP on
@@ -264,7 +226,7 @@ class _Rewrite:
     tcp_sum: int
 
 
-def _readdressed(frame: Frame, book: AddressBook, known: dict[bytes, _Rewrite]) -> Frame:
+def _readdressed(frame: Frame, book: "Book", known: dict[bytes, _Rewrite]) -> Frame:
     data = frame.data
     place = _place(data) if frame.link == ETHERNET else None
     if place is None:
@@ -301,14 +263,14 @@ def _place(data: bytes) -> tuple[int, int, int, int] | None:
     return place if place[2] + 20 <= min(len(data), place[3]) else None
 
 
-def _rewrite(key: bytes, book: AddressBook) -> _Rewrite:
+def _rewrite(key: bytes, book: "Book") -> _Rewrite:
     source_port, target_port = struct.unpack("!HH", key[-4:])
     size = (len(key) - 4) // 2
     family = socket.AF_INET6 if size == 16 else socket.AF_INET
-    source = book.person(socket.inet_ntop(family, key[:size]), source_port)
-    target = book.person(socket.inet_ntop(family, key[size:-4]), target_port)
-    addresses = socket.inet_pton(family, source[0]) + socket.inet_pton(family, target[0])
-    ports = struct.pack("!HH", source[1], target[1])
+    ends = (socket.inet_ntop(family, key[:size]), source_port), (socket.inet_ntop(family, key[size:-4]), target_port)
+    source, target = (book.server(*end) or book.client(*end) for end in ends)
+    addresses = socket.inet_pton(family, source.address) + socket.inet_pton(family, target.address)
+    ports = struct.pack("!HH", source.port, target.port)
     macs = _mac(addresses[size:]) + _mac(addresses[:size])
     return _Rewrite(macs, addresses, ports, _sum(addresses) + TCP)
 

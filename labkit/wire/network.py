@@ -21,9 +21,13 @@ from typing import Any, Self, TypeVar, cast
 
 from labkit.errors import LabError, PortTaken
 from labkit.texts import _
+from labkit.wire.capture import Capture, TapRecording, choose_engine
+from labkit.wire.flows import Book
+from labkit.wire.live import LiveRecording
 from labkit.wire.tap import Served, Tap, Taps
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Capture)
 
 HOST = "127.0.0.1"
 PATIENCE = 0.3  # seconds that a handler has to end by itself after its connection was dropped
@@ -92,6 +96,17 @@ class Network:
         self.listeners += (listener,)
         return listener
 
+    def record(self, engine: str = "auto", *, book: Book | None = None, kind: type[C] = Capture) -> C:  # type: ignore[assignment]
+        """A capture of all that crosses this network's listeners, to be started: `with network.record() as capture:`.
+
+        engine: "tap", "live" or "auto" (see `choose_engine`). book: the endpoints that people know. kind: the class of
+        the capture. Listen first: the live engine hears the ports that are listened on when it is made.
+        Raises EngineUnavailable.
+        """
+        if choose_engine(engine) == "live":
+            return kind(LiveRecording(listener.port for listener in self.listeners), book)
+        return kind(TapRecording(self._taps, self.call), book)
+
     def call(self, function: Callable[..., T], *args: object) -> T:
         """Run `function(*args)` in the network's thread and return what it returns."""
 
@@ -133,6 +148,7 @@ class Network:
                 break
             await asyncio.sleep(pause)
             pause = min(pause + 0.001, 0.01)
+        self._taps.recordings.clear()
         # What was scheduled by the last connection_lost still runs.
         await asyncio.sleep(0)
 

@@ -16,6 +16,8 @@ from enum import Enum
 from typing import Any, NamedTuple, cast
 
 Address = tuple[str, int]
+GRACE = 0.5  # seconds
+
 Served = asyncio.Protocol | asyncio.BufferedProtocol
 
 
@@ -65,8 +67,30 @@ class Taps:
     def forget(self, events: list[Event]) -> None:
         """Nothing is appended to `events` any more. Harmless for a list that is not recorded to."""
         self.settle()
-        # By identity: two recordings may hold equal events.
         self.recordings[:] = [recording for recording in self.recordings if recording is not events]
+
+    def finish(self, events: list[Event], call: Callable[..., object]) -> None:
+        """`forget`, once every connection that is being closed is closed: half a second at most.
+
+        `call` runs a function in the network's thread. Two quiet looks in a row: what a client has just sent or closed
+        is read before the first, and answered before the second.
+        """
+        began = time.monotonic()
+        quiet = 0
+        while self.recording(events) and quiet < 2 and time.monotonic() - began < GRACE:
+            quiet = 0 if call(self.closing) else quiet + 1
+            time.sleep(0.001)
+        if self.recording(events):
+            call(self.forget, events)
+
+    def recording(self, events: list[Event]) -> bool:
+        """Whether `events` is still written to."""
+        # By identity: two recordings may hold equal events.
+        return any(recording is events for recording in self.recordings)
+
+    def closing(self) -> bool:
+        """Whether a connection is being closed."""
+        return any(tap.closing for tap in self.live)
 
     def settle(self) -> None:
         """Write down what the operating system has taken meanwhile of data that had to wait."""
@@ -229,9 +253,12 @@ class Tap(asyncio.Protocol):
                 yield from (Act.SERVER_FIN, Act.CLIENT_FIN)
 
     def _peek(self) -> bytes | OSError:
-        """The next unread byte, b"" where the client's FIN waits, or the error that reading gives."""
+        """The next unread byte, b"" where the client's FIN waits, or the error that the connection has met."""
         sock = self._raw.get_extra_info("socket")
         try:
+            # A reset after the client's FIN reads like that FIN; only the socket's error tells.
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                return ConnectionResetError()
             with sock.dup() as twin:
                 octet: bytes = twin.recv(1, socket.MSG_PEEK)
                 return octet
