@@ -271,33 +271,27 @@ def reassemble(frames: Sequence[Frame], book: Book | None = None, progress: Prog
 def _read_in_place(frames: Frames, connections: "_Connections", report: Progress) -> None:
     """The fast path: plain packets are read where they lie. It does as `_Connections.frame` does, and leaves it the rest."""
     buffer, unpack, find = frames.buffer, PLAIN_TCP.unpack_from, connections.directions.get
-    number = 0
-    for begin in range(0, len(frames), _CHUNK):
-        report(begin, len(frames))
-        for start, size in zip(
-            frames.starts[begin : begin + _CHUNK], frames.sizes[begin : begin + _CHUNK], strict=True
-        ):
-            number += 1
-            if size >= PLAIN_SIZE:
-                kind, total, shape, key, sequence, flags = unpack(buffer, start)
-                if kind == PLAIN_START and shape & PLAIN_MASK == PLAIN_VALUE and flags >= _SHORTEST:
-                    length = total - 20 - (flags >> 10 & 0x3C)
-                    end = start + 14 + total
-                    if length >= 0 and end <= start + size:
-                        direction = find(key)
-                        if direction is None or flags & _UNUSUAL or (length and sequence != direction.next):
-                            segment = TcpSegment(key, sequence, flags & 0xFF, buffer[end - length : end], length)
-                            connections.segment(segment, (number,))
-                            continue
-                        direction.numbers.append(number)
-                        if length:
-                            data = direction.data
-                            data += buffer[end - length : end]
-                            direction.packets.append(number)
-                            direction.ends.append(len(data))
-                            direction.next = (sequence + length) & _LAST
+    for number, (start, size) in enumerate(frames.walk(report), 1):
+        if size >= PLAIN_SIZE:
+            kind, total, shape, key, sequence, flags = unpack(buffer, start)
+            if kind == PLAIN_START and shape & PLAIN_MASK == PLAIN_VALUE and flags >= _SHORTEST:
+                length = total - 20 - (flags >> 10 & 0x3C)
+                end = start + 14 + total
+                if length >= 0 and end <= start + size:
+                    direction = find(key)
+                    if direction is None or flags & _UNUSUAL or (length and sequence != direction.next):
+                        segment = TcpSegment(key, sequence, flags & 0xFF, buffer[end - length : end], length)
+                        connections.segment(segment, (number,))
                         continue
-            connections.frame(number, frames[number - 1])
+                    direction.numbers.append(number)
+                    if length:
+                        data = direction.data
+                        data += buffer[end - length : end]
+                        direction.packets.append(number)
+                        direction.ends.append(len(data))
+                        direction.next = (sequence + length) & _LAST
+                    continue
+        connections.frame(number, frames[number - 1])
 
 
 def _clock(frames: Sequence[Frame]) -> Clock:

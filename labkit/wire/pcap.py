@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 Buffer = bytes | mmap.mmap
 
 _SECOND = 1_000_000_000
-_CHUNK = 1 << 16
+_CHUNK = 1 << 13  # packets between two reports of progress
 _GZIP = b"\x1f\x8b"
 
 # pcap magic → byte order, nanoseconds per unit of the second time word
@@ -77,11 +77,17 @@ class _Source:
         return (high << 32 | low) * _SECOND // self.units + self.offset * _SECOND, length
 
 
+def _release(buffer: Buffer, end: int) -> None:
+    """The octets before `end` are not needed for now: where the system can, a mapped file's pages leave the memory."""
+    if not isinstance(buffer, bytes) and hasattr(buffer, "madvise") and hasattr(mmap, "MADV_DONTNEED"):
+        buffer.madvise(mmap.MADV_DONTNEED, 0, end)
+
+
 class Frames(Sequence[Frame]):
     """The packets of a file, made when asked for.
 
-    For those who must be quick, `buffer`, `starts` and `sizes` say where the octets are, `time` tells one packet's time,
-    and `link` is the LINKTYPE_ number that all packets share, or None.
+    For those who must be quick: `walk` tells where in `buffer` the octets are, `time` is one packet's time, and `link` the
+    LINKTYPE_ number that all packets share, or None.
     """
 
     __slots__ = ("_origins", "_sources", "buffer", "link", "sizes", "starts")
@@ -108,6 +114,14 @@ class Frames(Sequence[Frame]):
     def time(self, index: int) -> int:
         """Nanoseconds since the epoch of the packet at `index` (from 0)."""
         return self._source(index).words(self.buffer, self.starts[index])[0]
+
+    def walk(self, progress: Progress | None = None) -> Iterator[tuple[int, int]]:
+        """Where the octets of each packet begin and how many there are, for one pass over a large file in little memory."""
+        for first in range(0, len(self), _CHUNK):
+            if progress:
+                progress(first, len(self))
+            yield from zip(self.starts[first : first + _CHUNK], self.sizes[first : first + _CHUNK], strict=True)
+            _release(self.buffer, self.starts[min(first + _CHUNK, len(self)) - 1])
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...
@@ -290,6 +304,7 @@ class _Pcap(_Reader):
         position = 24
         while position <= last:
             self.report(position, size)
+            _release(buffer, position)
             for _packet in range(_CHUNK):
                 if position > last:
                     break
@@ -357,6 +372,7 @@ class _Pcapng(_Reader):
         while position + 12 <= self.size:
             if not count % _CHUNK:
                 self.report(position, self.size)
+                _release(self.buffer, max(position, 1))
             count += 1
             if self.buffer[position : position + 4] == _SECTION.to_bytes(4) and not self._section(position):
                 return None

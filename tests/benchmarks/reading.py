@@ -1,0 +1,254 @@
+"""How fast a large mail capture is read, next to scapy, dpkt and tshark: the same file, one run, ratios.
+
+Every reader does the same work: read the packets, put the client's octets of each connection in order, list their lines.
+Each runs in a process of its own, so that its peak memory is its own; the clock runs over the work, not over the imports.
+tshark, which is nothing but a process, is timed as one, and once more on an empty capture to take its start off.
+
+    python -m tests.benchmarks.reading [PACKETS]
+"""
+
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PACKETS = 100_000
+GOALS = {"scapy PcapReader": 50, "scapy TCPSession": 250, "dpkt": 3, "tshark": 8}
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+_SERVER = bytes([192, 0, 2, 25])
+_BODY = b"".join(b"Line %04d of a message that is as long as mails on the way often are.\r\n" % n for n in range(60))
+
+
+def session(number: int) -> Iterator[tuple[bool, int, bytes]]:
+    """One sending of one mail: (from the client, TCP flags, octets) for each packet."""
+    client, ack, fin = True, 0x10, 0x11
+
+    def says(who: bool, data: bytes) -> Iterator[tuple[bool, int, bytes]]:
+        for at in range(0, len(data), 1448):
+            yield who, 0x18, data[at : at + 1448]
+
+    yield client, 0x02, b""
+    yield not client, 0x12, b""
+    yield client, ack, b""
+    yield from says(not client, b"220 mail.example ESMTP\r\n")
+    for command, reply in (
+        (b"EHLO client.example\r\n", b"250-mail.example\r\n250-SIZE 10485760\r\n250 AUTH PLAIN LOGIN\r\n"),
+        (b"AUTH PLAIN AGhhbmFrbwBub3QtYS1zZWNyZXQ=\r\n", b"235 2.7.0 Authentication successful\r\n"),
+        (b"MAIL FROM:<hanako@mail.example>\r\n", b"250 2.1.0 OK\r\n"),
+        (b"RCPT TO:<taro%d@mail.example>\r\n" % number, b"250 2.1.5 OK\r\n"),
+        (b"DATA\r\n", b"354 End data with <CR><LF>.<CR><LF>\r\n"),
+        (b"Subject: %d\r\n\r\n" % number + _BODY + b".\r\n", b"250 2.0.0 OK: queued\r\n"),
+        (b"QUIT\r\n", b"221 2.0.0 Bye\r\n"),
+    ):
+        yield from says(client, command)
+        yield not client, ack, b""
+        yield from says(not client, reply)
+    yield client, fin, b""
+    yield not client, fin, b""
+    yield client, ack, b""
+
+
+def make(path: Path, packets: int) -> None:
+    """Write a capture of `packets` packets: eight SMTP sessions at a time, their packets mixed."""
+    ethernet = bytes(range(12)) + b"\x08\x00"
+    written, number = 0, 0
+    with path.open("wb") as file:
+        file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 1))
+        while written < packets:
+            open_sessions = []
+            for _lane in range(8):
+                number += 1
+                address = bytes([198, 51, number >> 14 & 255, number >> 6 & 255])
+                open_sessions.append(
+                    (session(number), address, 40000 + (number & 63), [number * 7919, number * 104729])
+                )
+            while open_sessions and written < packets:
+                for entry in list(open_sessions):
+                    steps, address, port, sequence = entry
+                    step = next(steps, None)
+                    if step is None or written == packets:
+                        open_sessions.remove(entry)
+                        continue
+                    who, flags, data = step
+                    me = 0 if who else 1
+                    ends = (address + _SERVER, port, 25) if who else (_SERVER + address, 25, port)
+                    acknowledged = sequence[1 - me] if flags & 0x10 else 0
+                    ip = struct.pack(
+                        ">BBHHHBBH8s", 0x45, 0, 40 + len(data), written & 0xFFFF, 0x4000, 64, 6, 0, ends[0]
+                    )
+                    tcp = struct.pack(">HHIIBBHHH", *ends[1:], sequence[me], acknowledged, 0x50, flags, 64240, 0, 0)
+                    frame = ethernet + ip + tcp + data
+                    file.write(
+                        struct.pack("<IIII", 1700000000 + written // 1000, written % 1000 * 1000, *2 * (len(frame),))
+                    )
+                    file.write(frame)
+                    sequence[me] += len(data) + (1 if flags & 3 else 0)
+                    written += 1
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return data.split(b"\r\n")
+
+
+def labkit(path: str) -> Callable[[], int]:
+    from labkit.wire import flows, pcap
+
+    return lambda: sum(len(_lines(flow.client_stream.data)) for flow in flows.reassemble(pcap.read(path).frames))
+
+
+def _in_order(pieces: Iterator[tuple[tuple[object, ...], int, bytes]]) -> int:
+    """The least that a reader on top of a packet library must do: append what is next, by sequence number."""
+    streams: dict[tuple[object, ...], bytearray] = {}
+    following: dict[tuple[object, ...], int] = {}
+    for key, sequence, payload in pieces:
+        if payload and following.get(key, sequence) == sequence:
+            streams.setdefault(key, bytearray()).extend(payload)
+            following[key] = sequence + len(payload) & 0xFFFFFFFF
+    return sum(len(_lines(bytes(data))) for data in streams.values())
+
+
+def dpkt(path: str) -> Callable[[], int]:
+    import dpkt as library
+
+    def pieces() -> Iterator[tuple[tuple[object, ...], int, bytes]]:
+        with Path(path).open("rb") as file:
+            for _time, data in library.pcap.Reader(file):
+                ip = library.ethernet.Ethernet(data).data
+                tcp = ip.data
+                if tcp.dport == 25:
+                    yield (ip.src, ip.dst, tcp.sport, tcp.dport), tcp.seq, tcp.data
+
+    return lambda: _in_order(pieces())
+
+
+def scapy_reader(path: str) -> Callable[[], int]:
+    from scapy.layers import inet, l2  # noqa: F401
+    from scapy.utils import PcapReader
+
+    def pieces() -> Iterator[tuple[tuple[object, ...], int, bytes]]:
+        for packet in PcapReader(path):
+            tcp = packet[inet.TCP]
+            if tcp.dport == 25:
+                ip = packet[inet.IP]
+                yield (ip.src, ip.dst, tcp.sport, tcp.dport), tcp.seq, bytes(tcp.payload)
+
+    return lambda: _in_order(pieces())
+
+
+def scapy_session(path: str) -> Callable[[], int]:
+    from scapy.layers import inet
+    from scapy.packet import Packet, Raw, bind_layers
+    from scapy.sendrecv import sniff
+    from scapy.sessions import TCPSession
+
+    class Mail(Packet):  # type: ignore[misc]
+        """Asks TCPSession for everything up to a line end."""
+
+        name = "Mail"
+        fields_desc = ()
+
+        @classmethod
+        def tcp_reassemble(cls, data: bytes, _metadata: object, _session: object) -> Packet | None:
+            return Raw(data) if data.endswith(b"\r\n") else None
+
+    bind_layers(inet.TCP, Mail, dport=25)
+
+    def work() -> int:
+        lines = 0
+
+        def count(packet: Packet) -> None:
+            nonlocal lines
+            if packet.haslayer(Raw) and packet[inet.TCP].dport == 25:
+                lines += len(_lines(packet[Raw].load))
+
+        sniff(offline=path, session=TCPSession, store=False, prn=count)
+        return lines
+
+    return work
+
+
+def tshark(path: str) -> Callable[[], int]:
+    command = [
+        "tshark",
+        "-r",
+        path,
+        "-T",
+        "fields",
+        "-e",
+        "frame.number",
+        "-e",
+        "tcp.stream",
+        "-e",
+        "smtp.command_line",
+    ]
+    return lambda: len(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+READERS = {
+    "labkit": labkit,
+    "dpkt": dpkt,
+    "tshark": tshark,
+    "scapy PcapReader": scapy_reader,
+    "scapy TCPSession": scapy_session,
+}
+
+
+def _peak() -> float:
+    """This process's peak memory, or its largest child's, in MB."""
+    import resource
+
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    status = Path("/proc/self/status")
+    if children or not status.exists():
+        return children or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    own = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(own.split()[1]) / 1024
+
+
+def measure(reader: str, path: Path) -> dict[str, float]:
+    """Seconds, peak MB and lines of one reader, in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.reading", "--reader", reader, str(path)]
+    result = subprocess.run(command, capture_output=True, check=True, text=True)
+    figures: dict[str, float] = json.loads(result.stdout)
+    return figures
+
+
+def main(packets: int = PACKETS) -> None:
+    """Print the table of readers and the growth with the size of the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, empty = Path(folder, "mail.pcap"), Path(folder, "empty.pcap")
+        make(path, packets)
+        make(empty, 0)
+        print(f"{packets:,} packets, {path.stat().st_size / 1e6:.1f} MB: read, reassembled, client lines listed")
+        ours = min((measure("labkit", path) for _run in range(3)), key=lambda figures: figures["seconds"])
+        start = measure("tshark", empty)["seconds"]
+        for reader in READERS:
+            figures = ours if reader == "labkit" else measure(reader, path)
+            ratio = figures["seconds"] / ours["seconds"]
+            goal = f"  goal {GOALS[reader]}" if reader in GOALS else ""
+            print(f"{reader:18}{figures['seconds']:9.3f} s {ratio:8.1f} ×{figures['peak']:8.1f} MB{goal}")
+            if reader == "tshark":
+                print(f"{'  without its start':18}{figures['seconds'] - start:8.3f} s")
+        print("growth of labkit's time and memory")
+        for size in SIZES:
+            make(path, size)
+            figures = measure("labkit", path)
+            print(f"{size:>12,} packets {figures['seconds'] * 1e6 / size:8.2f} µs a packet {figures['peak']:8.1f} MB")
+
+
+def _reader(name: str, path: str) -> None:
+    work = READERS[name](path)
+    began = time.perf_counter()
+    lines = work()
+    print(json.dumps({"seconds": time.perf_counter() - began, "lines": lines, "peak": _peak()}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--reader"]:
+        _reader(sys.argv[2], sys.argv[3])
+    else:
+        main(*map(int, sys.argv[1:]))
