@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from labkit.decode.spans import Span
+from labkit.decode.tls_handshake import Context
 from labkit.decode.tls_hello import EARLY_DATA, SUPPORTED_VERSIONS, Hello, is_tls13, ja3, ja4, parse_hello
 from labkit.decode.tls_names import (
     ALERT,
@@ -89,9 +90,12 @@ class TlsSession:
         records = cut_records(stream, start)
         encrypted = {record.start for record in self.records if record.side is stream.side and record.encrypted}
         clear = messages(stream, _clear(records, encrypted))
-        hello = self.server_hello or self.client_hello
-        tls13 = hello is not None and is_tls13(hello.chosen_version) and self.server_hello is not None
-        return stream_spans(stream, records, encrypted, clear, tls13)
+        return stream_spans(stream, records, encrypted, clear, self.context(stream.side))
+
+    def context(self, side: Side) -> Context:
+        """What the format of a side's handshake messages depends on."""
+        chosen = self.server_hello.chosen_version if self.server_hello else 0
+        return Context(chosen, self.cipher or "", side is Side.CLIENT)
 
 
 def looks_like_tls(data: bytes) -> bool:

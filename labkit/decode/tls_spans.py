@@ -1,31 +1,156 @@
-"""Every byte of a TLS stream explained: record, handshake message, extension, field."""
+"""Every byte of a TLS stream explained: the records tile the stream, and what they carry is explained inside them.
 
+A handshake message is explained as a whole first, counting from its own first byte, and then laid over the records that
+carried it. Where a message, or a field of it, is split between records, each record shows its part and says so.
+"""
+
+from dataclasses import replace
+
+from labkit.decode.fields import Cutter
 from labkit.decode.spans import Span, Visibility
-from labkit.decode.tls_names import CONTENT_TYPES
+from labkit.decode.tls_handshake import Context, message_span
+from labkit.decode.tls_names import (
+    ALERT,
+    ALERT_LEVELS,
+    ALERTS,
+    CHANGE_CIPHER_SPEC,
+    CONTENT_TYPES,
+    name_of,
+    version_name,
+)
 from labkit.decode.tls_records import HEADER, UNREADABLE, Message, RawRecord
 from labkit.texts import _
 from labkit.wire.flows import Stream
 
 
 def stream_spans(
-    stream: Stream, records: list[RawRecord], encrypted: set[int], clear: list[Message], tls13: bool
+    stream: Stream, records: list[RawRecord], encrypted: set[int], clear: list[Message], context: Context
 ) -> tuple[Span, ...]:
-    """One span for each record; they cover the stream from the first record on."""
+    """One span for each record; they cover the stream from the first record on.
+
+    encrypted: where the encrypted records start. clear: the messages in the others.
+    """
+    parts: dict[int, list[Span]] = {}
+    for message in clear:
+        whole = message_span(message.data, context)
+        for piece in message.pieces:
+            end = piece.offset + piece.end - piece.start
+            parts.setdefault(piece.record, []).append(_portion(whole, piece.offset, end, piece.start))
+    return tuple(
+        _record(stream.data, record, record.start in encrypted, parts.get(number, []), context)
+        for number, record in enumerate(records)
+    )
+
+
+def handshake_spans(stream: Stream, context: Context) -> tuple[Span, ...]:
+    """The messages of a stream of handshake bytes that a key log opened; HIDDEN, because only the two ends read them."""
     spans: list[Span] = []
-    for record in records:
-        hidden = record.start in encrypted
-        visibility = Visibility.HIDDEN if hidden else Visibility.HANDSHAKE
-        if record.content_type == UNREADABLE:
-            spans.append(
-                Span(record.start, record.end, "tls.unreadable", meaning=_("These bytes are not a TLS record."))
-            )
-            continue
-        body = min(record.start + HEADER, record.end)
-        children = [Span(record.start, body, "tls.record.header", source="RFC 8446 section 5.1")]
-        if body < record.end:
-            children.append(Span(body, record.end, "tls.record.payload", visibility=visibility))
-        name = CONTENT_TYPES[record.content_type]
-        spans.append(
-            Span(record.start, record.end, "tls.record", name, visibility=visibility, children=tuple(children))
-        )
+    position = 0
+    while position < len(stream.data):
+        end = min(position + 4 + int.from_bytes(stream.data[position + 1 : position + 4], "big"), len(stream.data))
+        span = message_span(stream.data[position:end], context)
+        spans.append(_hidden(span.shifted(position)))
+        position = end
     return tuple(spans)
+
+
+def _hidden(span: Span) -> Span:
+    return replace(span, visibility=Visibility.HIDDEN, children=tuple(_hidden(child) for child in span.children))
+
+
+def _portion(span: Span, start: int, end: int, position: int) -> Span:
+    """What [start, end) of a message holds of a span, moved so that `start` comes to stand at `position`."""
+    if start <= span.start and span.end <= end:
+        return span.shifted(position - start)
+    inside = [child for child in span.children if child.start < end and child.end > start]
+    children = tuple(_portion(child, start, end, position) for child in inside)
+    first, last = max(span.start, start), min(span.end, end)
+    part = _("This record holds bytes {first} to {last} of its {count}.").format(
+        first=first - span.start + 1, last=last - span.start, count=span.end - span.start
+    )
+    return replace(
+        span,
+        start=first - start + position,
+        end=last - start + position,
+        meaning=f"{span.meaning} {part}".strip(),
+        children=children,
+    )
+
+
+def _record(data: bytes, record: RawRecord, hidden: bool, parts: list[Span], context: Context) -> Span:
+    if record.content_type == UNREADABLE:
+        meaning = _("These bytes are not a TLS record, or the beginning of theirs was not captured.")
+        return Span(record.start, record.end, "tls.unreadable", "", meaning, "RFC 8446 section 5.1")
+    cut = Cutter(data, record.start, record.end, "RFC 8446 section 5.1")
+
+    def inside(inner: Cutter) -> str:
+        about = _("What the record is and how long: never encrypted.")
+        show = Visibility.HANDSHAKE
+        inner.group(HEADER, "tls.record.header", lambda head: _header(head, hidden, context), about, visibility=show)
+        if parts:
+            inner.spans += parts
+            inner.position = parts[-1].end
+        elif hidden:
+            _sealed(inner, context)
+        elif record.content_type in _PAYLOADS:
+            _PAYLOADS[record.content_type](inner)
+        inner.rest("tls.record.payload", _lost(record) if record.missing else "")
+        return CONTENT_TYPES[record.content_type]
+
+    visibility = Visibility.HIDDEN if hidden else Visibility.HANDSHAKE
+    meaning = _("A TLS record.")
+    if record.missing:
+        meaning = f"{meaning} {_lost(record)}"
+    cut.group(record.end - record.start, "tls.record", inside, meaning, visibility=visibility)
+    return cut.spans[0]
+
+
+def _lost(record: RawRecord) -> str:
+    return _("{count} octets of this record are not in the capture.").format(count=record.missing)
+
+
+def _header(cut: Cutter, hidden: bool, context: Context) -> str:
+    kind = _("What the record carries.")
+    if hidden and context.tls13:
+        kind = _("TLS 1.3 calls every encrypted record application data; the true type is encrypted.")
+    cut.number(1, "tls.record.type", kind, lambda number: name_of(CONTENT_TYPES, number, 2))
+    version = _("The version of the record layer; TLS 1.3 leaves it at TLS 1.2, and a first ClientHello at TLS 1.0.")
+    cut.number(2, "tls.record.version", version, version_name)
+    cut.number(2, "tls.record.length", _("How many octets follow. The length of every record is visible to everybody."))
+    return ""
+
+
+def _sealed(cut: Cutter, context: Context) -> None:
+    """The payload of an encrypted record; up to TLS 1.2 some suites send a nonce or an IV before it in clear."""
+    if "_NULL_" in context.suite:
+        meaning = _("The agreed suite encrypts nothing: everybody on the way can read this.")
+        cut.take(cut.left, "tls.record.unencrypted", meaning, visibility=Visibility.READABLE)
+        return
+    if not context.tls13 and ("_GCM_" in context.suite or "_CCM" in context.suite):
+        nonce = _("The part of the nonce that changes from record to record; it is no secret.")
+        cut.take(8, "tls.record.nonce", nonce, source="RFC 5246 section 6.2.3.3", visibility=Visibility.READABLE)
+    elif "_CBC_" in context.suite and context.version >= 0x0302:
+        size = 8 if "DES" in context.suite or "IDEA" in context.suite or "RC2" in context.suite else 16
+        vector = _("The initialization vector; it is no secret.")
+        cut.take(size, "tls.record.iv", vector, source="RFC 5246 section 6.2.3.2", visibility=Visibility.READABLE)
+    sealed = _("Encrypted: only the two ends can read it. Everybody sees its length, its direction and its time.")
+    cut.take(cut.left, "tls.record.encrypted", sealed, _count, visibility=Visibility.HIDDEN)
+
+
+def _count(octets: bytes) -> str:
+    return _("{count} bytes").format(count=len(octets))
+
+
+def _alert(cut: Cutter) -> None:
+    source = "RFC 8446 section 6"
+    level = _("How bad it is: after a fatal alert the connection is over.")
+    cut.number(1, "tls.alert.level", level, lambda number: name_of(ALERT_LEVELS, number, 2), source)
+    cut.number(1, "tls.alert.description", _("What happened."), lambda number: name_of(ALERTS, number, 2), source)
+
+
+def _change_cipher_spec(cut: Cutter) -> None:
+    meaning = _("From here on this side encrypts; TLS 1.3 sends it only for the sake of old network equipment.")
+    cut.number(1, "tls.change_cipher_spec", meaning, source="RFC 5246 section 7.1")
+
+
+_PAYLOADS = {ALERT: _alert, CHANGE_CIPHER_SPEC: _change_cipher_spec}

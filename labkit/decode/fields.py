@@ -1,0 +1,138 @@
+"""Cutting bytes into touching spans, front to back: what every decoder of a binary format needs.
+
+A Cutter stands at a position and takes field after field. Bytes that are not there any more are not invented: a field that
+runs past the end is cut short and says so, and what nobody took becomes a span of its own. So whatever the bytes, and
+whatever the lengths in them claim, the spans tile the range exactly.
+"""
+
+from collections.abc import Callable
+
+from labkit.decode.spans import Span, Visibility
+from labkit.texts import _
+
+
+def hexadecimal(data: bytes, limit: int = 32) -> str:
+    """Bytes in hexadecimal; beyond `limit` octets only the first ones and how many there are."""
+    if len(data) <= limit:
+        return data.hex()
+    return _("{first}… ({count} bytes)").format(first=data[:limit].hex(), count=len(data))
+
+
+def text(data: bytes) -> str:
+    """Bytes as text; what is not UTF-8 as backslash escapes."""
+    return data.decode("utf-8", "backslashreplace")
+
+
+class Cutter:
+    """Cuts data[start:end] into spans that touch. What a field does not say itself, it has from the field around it."""
+
+    def __init__(
+        self,
+        data: bytes,
+        start: int,
+        end: int,
+        source: str = "",
+        visibility: Visibility = Visibility.HANDSHAKE,
+        meaning: str = "",
+    ) -> None:
+        self.data = data
+        self.position = min(start, len(data))
+        self.end = min(end, len(data))
+        self.source = source
+        self.visibility = visibility
+        self.meaning = meaning
+        self.spans: list[Span] = []
+
+    @property
+    def left(self) -> int:
+        """How many octets have not been taken yet."""
+        return self.end - self.position
+
+    def peek(self, length: int) -> bytes:
+        """The next octets, as far as there are any, without taking them."""
+        return self.data[self.position : min(self.position + length, self.end)]
+
+    def take(
+        self,
+        length: int,
+        field: str,
+        meaning: str = "",
+        say: Callable[[bytes], str] = hexadecimal,
+        source: str = "",
+        visibility: Visibility | None = None,
+    ) -> bytes:
+        """The next `length` octets as one span whose value is say(octets); fewer where there are fewer."""
+        data, meaning = self.peek(max(length, 0)), meaning or self.meaning
+        if data:
+            if len(data) < length:
+                say, meaning = hexadecimal, _("{meaning} (Cut short here.)").format(meaning=meaning).strip()
+            self._append(len(data), field, say(data), meaning, source, visibility, ())
+        return data
+
+    def number(
+        self, width: int, field: str, meaning: str = "", say: Callable[[int], str] = str, source: str = ""
+    ) -> int:
+        """The next `width` octets as a big-endian number; 0 where there are none."""
+        data = self.take(width, field, meaning, lambda octets: say(int.from_bytes(octets, "big")), source)
+        return int.from_bytes(data, "big")
+
+    def group(
+        self,
+        length: int,
+        field: str,
+        explain: Callable[["Cutter"], str],
+        meaning: str = "",
+        source: str = "",
+        visibility: Visibility | None = None,
+    ) -> None:
+        """The next `length` octets as a span whose children `explain` cuts; what it returns is the span's value."""
+        end = min(self.position + max(length, 0), self.end)
+        if end == self.position:
+            return
+        source, visibility, meaning = source or self.source, visibility or self.visibility, meaning or self.meaning
+        inner = Cutter(self.data, self.position, end, source, visibility, meaning)
+        value = explain(inner)
+        inner.rest(f"{field}.rest", _("Bytes that this lab does not explain further."))
+        self._append(end - self.position, field, value, meaning, source, visibility, tuple(inner.spans))
+
+    def vector(
+        self, width: int, field: str, explain: Callable[["Cutter"], str], meaning: str = "", source: str = ""
+    ) -> None:
+        """A length of `width` octets, then so many octets explained by `explain`: TLS's variable-length vector."""
+        length = self.number(width, f"{field}.length", _("How many octets the next field has."), source=source)
+        self.group(length, field, explain, meaning, source)
+
+    def opaque(
+        self, width: int, field: str, meaning: str = "", say: Callable[[bytes], str] = hexadecimal, source: str = ""
+    ) -> bytes:
+        """A length of `width` octets, then so many octets as one span."""
+        length = self.number(width, f"{field}.length", _("How many octets the next field has."), source=source)
+        return self.take(length, field, meaning, say, source)
+
+    def rest(self, field: str, meaning: str = "", say: Callable[[bytes], str] = hexadecimal) -> bytes:
+        """All that is left as one span; none when nothing is left."""
+        return self.take(self.left, field, meaning, say)
+
+    def _append(
+        self,
+        length: int,
+        field: str,
+        value: str,
+        meaning: str,
+        source: str,
+        visibility: Visibility | None,
+        children: tuple[Span, ...],
+    ) -> None:
+        start, self.position = self.position, self.position + length
+        self.spans.append(
+            Span(
+                start,
+                self.position,
+                field,
+                value,
+                meaning,
+                source or self.source,
+                visibility or self.visibility,
+                children,
+            )
+        )
