@@ -5,13 +5,14 @@ message), by finding line ends and following the replies; that is cheap, and eno
 capture. Spans are then made unit by unit, when somebody asks for them. Both see bytes alone, never how TCP cut them.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-from labkit.decode.spans import Visibility
+from labkit.decode.fields import text
+from labkit.decode.spans import Tiles, Visibility
+from labkit.texts import _
 from labkit.wire.flows import Segment, Side, Stream
 
 
@@ -115,11 +116,6 @@ class Reading(NamedTuple):
     server_tls: int | None = None
 
 
-def text(data: bytes) -> str:
-    """Bytes for a person: UTF-8, and what is not as a backslash and its hexadecimal value."""
-    return data.decode("utf-8", "backslashreplace")
-
-
 def line_end(data: bytes, start: int, limit: int) -> int:
     """Where the line at `start` ends, its LF included; `limit` when it never does."""
     return data.find(b"\n", start, limit) + 1 or limit
@@ -149,15 +145,9 @@ def verb_of(line: bytes) -> str:
 
 
 def locator(stream: Stream) -> Callable[[int], Segment]:
-    """A quick `Stream.segment_at`; it answers packet 0 where no packet is known."""
-    starts = [segment.start for segment in stream.segments]
+    """`Stream.segment_at`, which answers packet 0 where no packet is known instead of raising."""
     nowhere = Segment(0, 0, 0, len(stream.data))
-
-    def locate(position: int) -> Segment:
-        index = bisect_right(starts, position) - 1
-        return stream.segments[index] if index >= 0 else nowhere
-
-    return locate
+    return stream.segment_at if stream.segments else lambda _position: nowhere
 
 
 def list_commands(stream: Stream, units: list[Unit]) -> tuple[Command, ...]:
@@ -189,3 +179,36 @@ def without_line_end(data: bytes, start: int, end: int) -> int:
         if end > start and data[end - 1] == 0x0D:
             end -= 1
     return end
+
+
+def blank_end(data: bytes, start: int, stop: int) -> int:
+    """Where the white space at `start` ends."""
+    while start < stop and data[start] in b" \t\r\v\f":
+        start += 1
+    return start
+
+
+def word_end(data: bytes, start: int, stop: int) -> int:
+    """Where the word at `start` ends."""
+    while start < stop and data[start] not in b" \t\r\v\f":
+        start += 1
+    return start
+
+
+def line_end_span(tiles: Tiles, end: int) -> None:
+    """The CRLF (or the LF) of a line."""
+    if end > tiles.at:
+        value = "CRLF" if end - tiles.at == 2 else "LF"
+        tiles.add(end, "line-end", _("The end of the line."), "RFC 5321 section 2.3.8, RFC 1939 section 3", value=value)
+
+
+def fragment(tiles: Tiles, unit: Unit) -> None:
+    """Bytes that cannot be placed, or that stand where the protocol does not allow any."""
+    if unit.about:
+        meaning = _("Sent in clear after {verb} and before TLS; the receiver must not act on it.").format(
+            verb=unit.about
+        )
+        tiles.add(unit.end, "fragment.before-tls", meaning, "RFC 3207 section 4.2, RFC 2595 section 4")
+    else:
+        meaning = _("Part of something whose beginning was not captured, or that the protocol does not know.")
+        tiles.add(unit.end, "fragment", meaning, "")

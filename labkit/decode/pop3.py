@@ -7,8 +7,28 @@ can only be read beside the client's. Where the commands are missing, what follo
 import re
 from enum import Enum
 
-from labkit.decode.lines import Command, Reading, Reply, Role, Unit, line_end, list_commands, locator, terminator, text
-from labkit.decode.spans import Span
+from labkit.decode import sasl
+from labkit.decode.fields import text
+from labkit.decode.lines import (
+    Command,
+    Reading,
+    Reply,
+    Role,
+    Unit,
+    blank_end,
+    cut,
+    fragment,
+    line_end,
+    line_end_span,
+    list_commands,
+    locator,
+    terminator,
+    without_line_end,
+    word_end,
+)
+from labkit.decode.message import content, stuffing
+from labkit.decode.spans import Span, Tiles, Visibility
+from labkit.texts import _
 from labkit.wire.flows import Stream
 
 
@@ -170,9 +190,10 @@ class _Scanner:
     def lines_if_any(self, about: str) -> None:
         """A multiline response to a command that is not known, or was not captured."""
         at = self.answered
-        if at < len(self.server) and not _STATUS.match(self.server, at) and terminator(self.server, at):
-            if not self.server.startswith(_TLS_RECORD, at):
-                self.lines(Role.CONTENT if _HEADER.match(self.server, at) else Role.LISTING, about)
+        if at == len(self.server) or self.server.startswith(_TLS_RECORD, at) or _STATUS.match(self.server, at):
+            return
+        if terminator(self.server, at):
+            self.lines(Role.CONTENT if _HEADER.match(self.server, at) else Role.LISTING, about)
 
     def plaintext_before_tls(self) -> int:
         """Where TLS begins; what was sent between STLS and it is plaintext that nobody may act on (RFC 2595 4)."""
@@ -190,7 +211,7 @@ class _Scanner:
     def rest_of_server(self, tls: bool) -> int | None:
         """Responses that no command of the client asked for, and where the server's TLS begins."""
         last = self.server_units[-1] if self.server_units else None
-        accepted = last is not None and (last.about, last.code) == ("STLS", "+OK")
+        accepted = last is not None and AFTER.get((last.about, last.code)) is Turn.TLS
         if self.lost and not accepted:
             self.lines_if_any("")
         while self.answered < len(self.server):
@@ -201,7 +222,317 @@ class _Scanner:
         return len(self.server) if tls else None
 
 
+# --- spans -----------------------------------------------------------------------------------------------------------
+
+COMMANDS = {
+    "USER": ("The client says which maildrop it wants.", "RFC 1939 section 7"),
+    "PASS": ("The client proves who it is by sending the password as it is.", "RFC 1939 section 7"),
+    "APOP": ("The client proves who it is by a digest, without sending the password.", "RFC 1939 section 7"),
+    "AUTH": ("The client wants to prove who it is by a SASL mechanism.", "RFC 5034 section 4"),
+    "STAT": ("The client asks how many messages there are and how large they are together.", "RFC 1939 section 5"),
+    "LIST": ("The client asks for the sizes of the messages.", "RFC 1939 section 5"),
+    "RETR": ("The client asks for a message.", "RFC 1939 section 5"),
+    "DELE": ("The client marks a message as deleted; it is deleted at QUIT.", "RFC 1939 section 5"),
+    "NOOP": ("Nothing is to be done; the server just answers.", "RFC 1939 section 5"),
+    "RSET": ("The marks of deletion are taken back.", "RFC 1939 section 5"),
+    "QUIT": ("The client says goodbye; only now are marked messages deleted.", "RFC 1939 section 6"),
+    "TOP": ("The client asks for the headers of a message and some lines of its body.", "RFC 1939 section 7"),
+    "UIDL": ("The client asks for the lasting names of the messages.", "RFC 1939 section 7"),
+    "CAPA": ("The client asks what the server can do.", "RFC 2449 section 5"),
+    "STLS": ("The client asks to encrypt everything from here on.", "RFC 2595 section 4"),
+    "UTF8": ("The client asks for messages in UTF-8 as they are.", "RFC 6856 section 2.1"),
+    "LANG": ("The client asks for the server's words in another language, or which there are.", "RFC 6856 section 3"),
+    "LAST": ("Obsolete: the highest message number that was read.", "RFC 1460 section 5"),
+}
+
+CAPABILITIES = {
+    "TOP": ("The server knows TOP.", "RFC 2449 section 6.1"),
+    "USER": ("The server lets clients in by USER and PASS, in clear.", "RFC 2449 section 6.2"),
+    "SASL": ("Mechanisms with which a client can prove who it is.", "RFC 2449 section 6.3, RFC 5034 section 3"),
+    "RESP-CODES": ("Words in brackets say why a command failed.", "RFC 2449 section 6.4"),
+    "LOGIN-DELAY": ("How many seconds to wait between two logins.", "RFC 2449 section 6.5"),
+    "PIPELINING": ("The client may send several commands without waiting for each response.", "RFC 2449 section 6.6"),
+    "EXPIRE": ("After how many days the server deletes messages by itself.", "RFC 2449 section 6.7"),
+    "UIDL": ("The server knows UIDL.", "RFC 2449 section 6.8"),
+    "IMPLEMENTATION": ("The name of the server's software.", "RFC 2449 section 6.9"),
+    "STLS": (
+        "The client may ask for encryption. Whoever can change bytes on the way can strike this line out.",
+        "RFC 2595 section 4",
+    ),
+    "AUTH-RESP-CODE": (
+        "Words in brackets say whether the credentials were wrong or something else.",
+        "RFC 3206 section 6",
+    ),
+    "UTF8": ("The client may ask for UTF-8; with USER, names and passwords may be in UTF-8.", "RFC 6856 section 2"),
+    "LANG": ("The server can speak other languages.", "RFC 6856 section 3"),
+}
+
+RESPONSE_CODES = {
+    "LOGIN-DELAY": ("Too soon after the last login.", "RFC 2449 section 8.1.1"),
+    "IN-USE": ("Another session holds the maildrop's lock.", "RFC 2449 section 8.1.2"),
+    "SYS/TEMP": ("The server has a problem that will pass.", "RFC 3206 section 4"),
+    "SYS/PERM": ("The server has a problem that somebody has to mend.", "RFC 3206 section 4"),
+    "AUTH": ("The credentials are wrong.", "RFC 3206 section 5"),
+    "UTF8": ("The message needs UTF-8, and the client has not asked for it.", "RFC 6856 section 5"),
+}
+_RESPONSE_CODE = re.compile(rb"\[([^\]\r\n]+)\]")
+_TIMESTAMP = re.compile(rb"<[^<>\r\n]+>")
+_OCTETS = re.compile(rb"[ \t]*(\d+)(?= octets)")
+_LISTED = {
+    "LIST": ("The message's size in octets.", "size", "RFC 1939 section 5"),
+    "UIDL": ("The message's lasting name, the same in every session.", "uid", "RFC 1939 section 7"),
+    "LANG": ("A language.", "language", "RFC 6856 section 3"),
+}
+_SYNTAX = "RFC 1939 section 3"
+
+
 def spans(client: bytes, server: bytes, reading: Reading) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    return tuple(Span(u.start, u.end, "pop3." + u.role.name.lower()) for u in reading.client), tuple(
-        Span(u.start, u.end, "pop3." + u.role.name.lower()) for u in reading.server
+    """Spans for both streams, up to where TLS takes over; `reading` is what `scan` made of the same streams."""
+    return _client_spans(client, reading.client), _server_spans(server, reading.server)
+
+
+def _client_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
+    tiles = Tiles(data, 0)
+    initial = 0  # whether the AUTH command itself carried the first message of the exchange
+    for unit in units:
+        if unit.role is Role.COMMAND:
+            initial = _command(tiles, unit)
+        elif unit.role is Role.RESPONSE:
+            sasl.answer(tiles, unit, unit.step - 1 + initial)
+        else:
+            fragment(tiles, unit)
+    return tuple(tiles.spans)
+
+
+def _command(tiles: Tiles, unit: Unit) -> int:
+    """A command line; returns 1 when it carried an initial response of AUTH, else 0."""
+    data = tiles.data
+    known = COMMANDS.get(unit.about)
+    meaning, source = (_(known[0]), known[1]) if known else (_("A command that POP3 does not know."), _SYNTAX)
+    name = unit.about.lower() if known else "unknown"
+    stop = without_line_end(data, unit.start, unit.end)
+    inner = Tiles(data, unit.start)
+    inner.add(blank_end(data, unit.start, stop), "space", _("White space."), _SYNTAX)
+    inner.add(word_end(data, inner.at, stop), f"pop3.{name}.verb", meaning, source)
+    inner.add(min(inner.at + 1, stop), "space", _("A space."), _SYNTAX)
+    initial = 0
+    if inner.at < stop:
+        if unit.about == "AUTH":
+            initial = sasl.arguments(inner, stop, unit.mechanism)
+        else:
+            _ARGUMENTS.get(unit.about, _numbers)(inner, stop, name)
+    line_end_span(inner, unit.end)
+    tiles.nest(f"pop3.{name}", meaning, source, inner.spans, text(data[unit.start : stop]))
+    return initial
+
+
+def _user(tiles: Tiles, stop: int, _name: str) -> None:
+    tiles.add(stop, "pop3.user.name", _("The login name."), "RFC 1939 section 7")
+
+
+def _pass(tiles: Tiles, stop: int, _name: str) -> None:
+    meaning = _("The password, as it is: everything after the space, further spaces too.")
+    tiles.add(stop, "pop3.pass.password", meaning, "RFC 1939 section 7")
+
+
+def _apop(tiles: Tiles, stop: int, _name: str) -> None:
+    space = tiles.data.rfind(b" ", tiles.at, stop)
+    if space > tiles.at:
+        tiles.add(space, "pop3.apop.name", _("The login name."), "RFC 1939 section 7")
+        tiles.add(space + 1, "space", _("A space."), _SYNTAX)
+        meaning = _(
+            "MD5 of the greeting's timestamp followed by the password, in hexadecimal: a guessed password can be checked "
+            "against it."
+        )
+        tiles.add(stop, "pop3.apop.digest", meaning, "RFC 1939 section 7", Visibility.GUESSABLE)
+    tiles.add(stop, "pop3.apop.invalid", _("APOP wants a name, a space and a digest."), "RFC 1939 section 7")
+
+
+def _numbers(tiles: Tiles, stop: int, name: str) -> None:
+    words = [("number", _("The number of a message in this session.")), ("lines", _("How many lines of the body."))]
+    source = COMMANDS[name.upper()][1] if name.upper() in COMMANDS else _SYNTAX
+    for field, meaning in words:
+        known = name in ("list", "retr", "dele", "uidl", "top") and (field == "number" or name == "top")
+        end = word_end(tiles.data, tiles.at, stop)
+        if known:
+            tiles.add(end, f"pop3.{name}.{field}", meaning, source)
+            tiles.add(blank_end(tiles.data, tiles.at, stop), "space", _("A space."), _SYNTAX)
+    tiles.add(stop, f"pop3.{name}.argument", _("What the command is about."), source)
+
+
+_ARGUMENTS = {"USER": _user, "PASS": _pass, "APOP": _apop}
+
+
+def _server_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
+    tiles = Tiles(data, 0)
+    for number, unit in enumerate(units):
+        follows = units[number + 1] if number + 1 < len(units) else None
+        if unit.role is Role.CHALLENGE:
+            _challenge(tiles, unit)
+        elif unit.role is Role.CONTENT:
+            stop = _stop(data, unit)
+            inside = content(data, unit.start, unit.end, stop)
+            meaning = _("The message, as the server hands it over.")
+            tiles.nest("pop3.content", meaning, "RFC 1939 section 5", inside)
+        elif unit.role is Role.LISTING:
+            _listing(tiles, unit)
+        elif unit.role is Role.FRAGMENT:
+            fragment(tiles, unit)
+        else:
+            _status(tiles, unit, follows)
+    return tuple(tiles.spans)
+
+
+def _stop(data: bytes, unit: Unit) -> int:
+    """Where the terminator of multiline content begins; the unit's end when it did not come."""
+    found = terminator(data, unit.start)
+    return found[0] if found and found[1] <= unit.end else unit.end
+
+
+def _challenge(tiles: Tiles, unit: Unit) -> None:
+    data = tiles.data
+    stop = without_line_end(data, unit.start, unit.end)
+    inner = Tiles(data, unit.start)
+    inner.add(unit.start + 1, "pop3.status", _("A plus: go on with AUTH."), "RFC 5034 section 4")
+    inner.add(min(inner.at + 1, stop), "space", _("A space."), "RFC 5034 section 4")
+    inner.extend(sasl.challenge(data, inner.at, stop, unit.mechanism))
+    line_end_span(inner, unit.end)
+    meaning = _("Step {number} of {mechanism}: the server asks.").format(
+        number=unit.step, mechanism=unit.mechanism or "AUTH"
     )
+    tiles.nest("auth.challenge", meaning, "RFC 5034 section 4", inner.spans, unit.mechanism)
+
+
+def _status(tiles: Tiles, unit: Unit, follows: Unit | None) -> None:
+    data = tiles.data
+    stop = without_line_end(data, unit.start, unit.end)
+    inner = Tiles(data, unit.start)
+    meaning = (
+        _("Positive: the server did what was asked.") if unit.code == "+OK" else _("Negative: the server refuses.")
+    )
+    inner.add(unit.start + len(unit.code), "pop3.status", meaning, _SYNTAX)
+    inner.add(blank_end(data, inner.at, stop), "space", _("A space."), _SYNTAX)
+    if unit.role is Role.GREETING:
+        _greeting(inner, stop)
+    elif unit.code == "+OK":
+        _answer(inner, stop, unit, follows)
+    code = _RESPONSE_CODE.match(data, inner.at, stop)
+    if code:
+        key = text(code.group(1)).upper()
+        words, source = (
+            RESPONSE_CODES.get(key)
+            or RESPONSE_CODES.get(key.partition("/")[0])
+            or ("Why, in a word for programs.", "RFC 2449 section 8")
+        )
+        inner.add(code.end(), "pop3.response-code", _(words), source)
+    inner.add(stop, "pop3.text", _("Words for people."), _SYNTAX)
+    line_end_span(inner, unit.end)
+    field = "pop3.greeting" if unit.role is Role.GREETING else "pop3.response"
+    tiles.nest(field, meaning, _SYNTAX, inner.spans, unit.code)
+
+
+def _greeting(tiles: Tiles, stop: int) -> None:
+    found = list(_TIMESTAMP.finditer(tiles.data, tiles.at, stop))
+    if found:
+        tiles.add(found[-1].start(), "pop3.text", _("Words for people."), "RFC 1939 section 4")
+        meaning = _("A timestamp that the server never uses twice: it offers APOP, which mixes it with the password.")
+        tiles.add(found[-1].end(), "pop3.greeting.timestamp", meaning, "RFC 1939 section 7")
+
+
+def _answer(tiles: Tiles, stop: int, unit: Unit, follows: Unit | None) -> None:
+    """The values that an +OK carries before its words: counts and sizes."""
+    if unit.about == "STAT":
+        count, size = _("How many messages there are."), _("How many octets they have together.")
+        _values(tiles, stop, [("pop3.stat.count", count), ("pop3.stat.size", size)])
+    elif unit.about in ("LIST", "UIDL") and (follows is None or follows.role is not Role.LISTING):
+        words, field, _source = _LISTED[unit.about]
+        number = _("The number of a message in this session.")
+        _values(
+            tiles,
+            stop,
+            [(f"pop3.{unit.about.lower()}.number", number), (f"pop3.{unit.about.lower()}.{field}", _(words))],
+        )
+    elif unit.about in ("RETR", "TOP"):
+        announced = _OCTETS.match(tiles.data, tiles.at, stop)
+        if announced:
+            meaning = _octets_meaning(tiles.data, int(announced.group(1)[:20]), unit.about, follows)
+            tiles.add(announced.end(), "pop3.retr.octets", meaning, "RFC 1939 section 5")
+
+
+def _octets_meaning(data: bytes, announced: int, verb: str, follows: Unit | None) -> str:
+    """What the server announced beside what came: without the terminator and without stuffed dots (RFC 1939 section 11)."""
+    if verb == "TOP" or follows is None or follows.role is not Role.CONTENT:
+        return _("The size of the message in octets, as the server announces.")
+    stop = _stop(data, follows)
+    came = stop - follows.start - stuffing(data, follows.start, stop)
+    if stop == follows.end:
+        sentence = _(
+            "The size of the message in octets, as the server announces; {came} were captured, and not the end."
+        )
+    elif came == announced:
+        sentence = _("The size of the message in octets, as the server announces; exactly {came} came.")
+    else:
+        sentence = _("The size of the message in octets, as the server announces; {came} came.")
+    return sentence.format(came=came)
+
+
+def _values(tiles: Tiles, stop: int, values: list[tuple[str, str]]) -> None:
+    for field, meaning in values:
+        tiles.add(word_end(tiles.data, tiles.at, stop), field, meaning, "RFC 1939 section 5")
+        tiles.add(blank_end(tiles.data, tiles.at, stop), "space", _("A space."), _SYNTAX)
+
+
+def _listing(tiles: Tiles, unit: Unit) -> None:
+    data = tiles.data
+    inner = Tiles(data, unit.start)
+    stop = _stop(data, unit)
+    for start, end in cut(data, unit.start, stop):
+        line = Tiles(data, start)
+        line_stop = without_line_end(data, start, end)
+        if unit.about == "CAPA":
+            _capability(line, line_stop)
+        elif unit.about == "AUTH":
+            line.add(
+                line_stop,
+                "pop3.auth.mechanism",
+                sasl.mechanism_meaning(text(data[start:line_stop])),
+                "RFC 5034 section 4",
+            )
+        elif unit.about in _LISTED:
+            _listed(line, line_stop, unit.about)
+        line.add(line_stop, "pop3.listing.text", _("A line of the answer."), _SYNTAX)
+        line_end_span(line, end)
+        inner.nest("pop3.listing.line", _("One line of the answer."), _SYNTAX, line.spans, text(data[start:line_stop]))
+    meaning = _("A line with a single dot: the end of the answer.")
+    inner.add(unit.end, "pop3.terminator", meaning, _SYNTAX, value=".")
+    tiles.nest("pop3.listing", _("An answer of several lines."), _SYNTAX, inner.spans, unit.about)
+
+
+def _listed(line: Tiles, stop: int, verb: str) -> None:
+    words, field, source = _LISTED[verb]
+    number = _("The number of a message in this session.") if verb != "LANG" else _(words)
+    line.add(
+        word_end(line.data, line.at, stop),
+        f"pop3.{verb.lower()}.{'number' if verb != 'LANG' else field}",
+        number,
+        source,
+    )
+    line.add(blank_end(line.data, line.at, stop), "space", _("A space."), _SYNTAX)
+    if verb == "LANG":
+        line.add(stop, "pop3.lang.name", _("The language's own name."), source)
+    else:
+        line.add(word_end(line.data, line.at, stop), f"pop3.{verb.lower()}.{field}", _(words), source)
+
+
+def _capability(line: Tiles, stop: int) -> None:
+    data = line.data
+    end = word_end(data, line.at, stop)
+    key = text(data[line.at : end]).upper()
+    words, source = CAPABILITIES.get(key, ("A capability.", "RFC 2449 section 5"))
+    name = key.lower() if key in CAPABILITIES else "other"
+    line.add(end, f"pop3.capa.{name}", _(words), source)
+    while line.at < stop:
+        line.add(blank_end(data, line.at, stop), "space", _("A space."), "RFC 2449 section 5")
+        end = word_end(data, line.at, stop)
+        meaning = sasl.mechanism_meaning(text(data[line.at : end])) if key == "SASL" else _(words)
+        line.add(end, f"pop3.capa.{name}.parameter", meaning, source)

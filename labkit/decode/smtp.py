@@ -8,8 +8,28 @@ only, a capture that starts in the middle) the shape of the next line decides in
 import re
 from enum import Enum
 
-from labkit.decode.lines import Command, Reading, Reply, Role, Unit, line_end, list_commands, locator, terminator, text
-from labkit.decode.spans import Span
+from labkit.decode import sasl
+from labkit.decode.fields import text
+from labkit.decode.lines import (
+    Command,
+    Reading,
+    Reply,
+    Role,
+    Unit,
+    blank_end,
+    cut,
+    fragment,
+    line_end,
+    line_end_span,
+    list_commands,
+    locator,
+    terminator,
+    without_line_end,
+    word_end,
+)
+from labkit.decode.message import content, message
+from labkit.decode.spans import Span, Tiles, window
+from labkit.texts import _
 from labkit.wire.flows import Stream
 
 
@@ -167,14 +187,17 @@ class _Scanner:
 
     def reply(self, about: str, mechanism: str = "", step: int = 0) -> str | None:
         """The code of the reply to the command just read; None when it is not known which reply that is."""
-        if self.lost or self.answered >= self.server_gap or self.answered >= len(self.server):
+        if self.lost or self.answered >= self.server_gap:
             return None
-        unit = self.server_unit(about, mechanism, step)
-        if BELONGS.get(unit.code, about) != about:
-            return None
-        self.server_units.append(unit)
-        self.answered = unit.end
-        return unit.code if unit.code else self.reply(about, mechanism, step)
+        while self.answered < len(self.server) and not self.server.startswith(_TLS_RECORD, self.answered):
+            unit = self.server_unit(about, mechanism, step)
+            if BELONGS.get(unit.code, about) != about:
+                return None
+            self.server_units.append(unit)
+            self.answered = unit.end
+            if unit.code:
+                return unit.code
+        return None
 
     def server_unit(self, about: str, mechanism: str = "", step: int = 0) -> Unit:
         at, data = self.answered, self.server
@@ -204,8 +227,8 @@ class _Scanner:
 
     def rest_of_server(self, tls: bool) -> int | None:
         """Replies that no command of the client asked for, and where the server's TLS begins."""
-        accepted = bool(self.server_units) and (self.server_units[-1].about, self.server_units[-1].code) in AFTER
-        accepted = accepted and self.server_units[-1].about == "STARTTLS"
+        last = self.server_units[-1] if self.server_units else None
+        accepted = last is not None and AFTER.get((last.about, last.code)) is Turn.TLS
         while self.answered < len(self.server):
             if accepted or self.server.startswith(_TLS_RECORD, self.answered):
                 return self.answered
@@ -215,7 +238,467 @@ class _Scanner:
         return len(self.server) if tls else None
 
 
+# --- spans -----------------------------------------------------------------------------------------------------------
+
+
+COMMANDS = {
+    "EHLO": ("The client says its name and asks for the list of extensions.", "RFC 5321 section 4.1.1.1"),
+    "HELO": ("The client says its name, as in the SMTP of before the extensions.", "RFC 5321 section 4.1.1.1"),
+    "MAIL": ("A mail transaction begins; this is where failure notices go.", "RFC 5321 section 4.1.1.2"),
+    "RCPT": ("One recipient of the message.", "RFC 5321 section 4.1.1.3"),
+    "DATA": ("The client asks to send the message.", "RFC 5321 section 4.1.1.4"),
+    "BDAT": ("A chunk of the message follows at once, counted in octets.", "RFC 3030 section 2"),
+    "RSET": ("The mail transaction is given up; the connection stays.", "RFC 5321 section 4.1.1.5"),
+    "VRFY": ("The client asks whether a mailbox exists.", "RFC 5321 section 4.1.1.6"),
+    "EXPN": ("The client asks who is on a mailing list.", "RFC 5321 section 4.1.1.7"),
+    "HELP": ("The client asks for help, meant for people.", "RFC 5321 section 4.1.1.8"),
+    "NOOP": ("Nothing is to be done; the server just answers.", "RFC 5321 section 4.1.1.9"),
+    "QUIT": ("The client says goodbye.", "RFC 5321 section 4.1.1.10"),
+    "STARTTLS": ("The client asks to encrypt everything from here on.", "RFC 3207 section 4"),
+    "AUTH": ("The client wants to prove who it is.", "RFC 4954 section 4"),
+    "ETRN": ("The client asks the server to send the mail that waits for a domain.", "RFC 1985 section 5"),
+    "TURN": ("The client asks to swap roles; obsolete, because nobody proves anything.", "RFC 5321 appendix F.1"),
+    "SEND": ("Obsolete: deliver to a terminal.", "RFC 5321 appendix F.6"),
+    "SOML": ("Obsolete: deliver to a terminal or a mailbox.", "RFC 5321 appendix F.6"),
+    "SAML": ("Obsolete: deliver to a terminal and a mailbox.", "RFC 5321 appendix F.6"),
+}
+
+PARAMETERS = {
+    "SIZE": ("How large the message will be, in octets, as the client declares.", "RFC 1870 section 3"),
+    "BODY": ("How the body is written: 7BIT, 8BITMIME or BINARYMIME.", "RFC 6152 section 2, RFC 3030 section 3"),
+    "SMTPUTF8": ("Addresses or headers may be in UTF-8.", "RFC 6531 section 3.4"),
+    "AUTH": (
+        "Who submitted the message first, as the client vouches; <> means that it does not say.",
+        "RFC 4954 section 5",
+    ),
+    "RET": ("Whether a failure notice should hold the whole message or its headers only.", "RFC 3461 section 4.3"),
+    "ENVID": ("A name for this envelope, which notices repeat.", "RFC 3461 section 4.4"),
+    "NOTIFY": ("When a delivery notice is wanted.", "RFC 3461 section 4.1"),
+    "ORCPT": ("The recipient as the author first wrote it.", "RFC 3461 section 4.2"),
+    "BY": ("By when the message must be delivered.", "RFC 2852 section 4"),
+    "MT-PRIORITY": ("How urgent the transfer is.", "RFC 6710 section 5"),
+    "REQUIRETLS": ("Every hop must use TLS.", "RFC 8689 section 2"),
+    "HOLDFOR": ("Hold the message for so many seconds.", "RFC 4865 section 3"),
+    "HOLDUNTIL": ("Hold the message until this time.", "RFC 4865 section 3"),
+}
+
+EXTENSIONS = {
+    "SIZE": (
+        "The server knows the SIZE parameter; the number is the largest message it takes, in octets.",
+        "RFC 1870 section 3",
+    ),
+    "8BITMIME": ("Bodies may hold octets above 127.", "RFC 6152 section 2"),
+    "BINARYMIME": ("Bodies may be binary, sent with BDAT.", "RFC 3030 section 3"),
+    "CHUNKING": ("The server knows BDAT.", "RFC 3030 section 2"),
+    "PIPELINING": ("The client may send several commands without waiting for each reply.", "RFC 2920 section 3"),
+    "ENHANCEDSTATUSCODES": ("Replies carry a second, finer code.", "RFC 2034 section 3"),
+    "STARTTLS": (
+        "The client may ask for encryption. Whoever can change bytes on the way can strike this line out.",
+        "RFC 3207 section 4",
+    ),
+    "AUTH": ("Mechanisms with which a client can prove who it is.", "RFC 4954 section 3"),
+    "SMTPUTF8": ("Addresses and headers may be in UTF-8.", "RFC 6531 section 3.1"),
+    "DSN": ("The client may ask for delivery notices.", "RFC 3461 section 4"),
+    "HELP": ("The server knows HELP.", "RFC 5321 section 4.1.1.8"),
+    "VRFY": ("The server knows VRFY.", "RFC 5321 section 3.5.2"),
+    "EXPN": ("The server knows EXPN.", "RFC 5321 section 3.5.2"),
+    "ETRN": ("The server knows ETRN.", "RFC 1985 section 5"),
+    "DELIVERBY": ("The client may say by when to deliver.", "RFC 2852 section 4"),
+    "MT-PRIORITY": ("The client may say how urgent a message is.", "RFC 6710 section 5"),
+    "REQUIRETLS": ("The client may demand TLS on every hop.", "RFC 8689 section 2"),
+    "LIMITS": ("How much the server takes in one session.", "RFC 9422 section 3"),
+    "FUTURERELEASE": ("The client may ask to hold a message back.", "RFC 4865 section 3"),
+    "BURL": ("The client may name a message by its URL instead of sending it.", "RFC 4468 section 3"),
+    "NO-SOLICITING": ("The server takes no advertisements.", "RFC 3865 section 2"),
+    "XCLIENT": ("A proxy may tell whom it speaks for; not standardised.", "Postfix XCLIENT Howto"),
+    "XFORWARD": ("A filter may pass on whom it speaks for; not standardised.", "Postfix XFORWARD Howto"),
+}
+
+CODES = {
+    "211": "System status, or an answer to HELP.",
+    "214": "Help, meant for people.",
+    "220": "The server is ready.",
+    "221": "The server closes the connection.",
+    "235": "The proof was accepted: the client is now known.",
+    "250": "Done.",
+    "251": "The mailbox is elsewhere; the server forwards the message.",
+    "252": "The server does not check the mailbox, but would take the message.",
+    "334": "Go on with AUTH.",
+    "354": "Send the message, and end it with a line that holds a single dot.",
+    "421": "The service is not available; the connection is closed.",
+    "432": "The password has to be changed first.",
+    "450": "Not done: the mailbox is busy or blocked for now.",
+    "451": "Not done: an error while it was being processed.",
+    "452": "Not done: not enough storage, or too many recipients.",
+    "454": "Not possible for the moment: TLS or the check of credentials is not available.",
+    "455": "The server cannot handle the parameters now.",
+    "500": "The command is not understood: unknown, or too long.",
+    "501": "The arguments are not understood.",
+    "502": "The command is known but not offered.",
+    "503": "The commands come in the wrong order.",
+    "504": "The parameter or mechanism is not offered.",
+    "521": "This host takes no mail.",
+    "523": "The message is too large.",
+    "530": "The client has to prove who it is, or encrypt, first.",
+    "534": "This mechanism is too weak for this account.",
+    "535": "The proof was not accepted: name or password are wrong.",
+    "538": "This mechanism is allowed on an encrypted connection only.",
+    "550": "Not done: no such mailbox, or a rule forbids it.",
+    "551": "The mailbox is elsewhere; try there.",
+    "552": "Not done: too large, or no storage left.",
+    "553": "The address is not allowed or not understood.",
+    "554": "Refused: the transaction failed, or there is no mail service here.",
+    "555": "The parameters of MAIL or RCPT are not understood.",
+    "556": "The domain takes no mail.",
+}
+_CODE_SOURCES = {
+    "235": "RFC 4954 section 6",
+    "334": "RFC 4954 section 4",
+    "432": "RFC 4954 section 6",
+    "523": "RFC 4954 section 6",
+}
+_CODE_SOURCES |= dict.fromkeys(("454", "530", "534", "535", "538"), "RFC 4954 section 6, RFC 3207 section 4")
+_CODE_SOURCES |= dict.fromkeys(("521", "556"), "RFC 7504 section 3")
+_CLASSES = {
+    "2": "Success.",
+    "3": "Accepted so far; the client has to go on.",
+    "4": "Not now: the same may work later.",
+    "5": "No: the same will not work.",
+}
+_ENHANCED = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?=[ \r\n]|\Z)")
+_SUBJECTS = {
+    "0": "nothing said in detail",
+    "1": "the address",
+    "2": "the mailbox",
+    "3": "the mail system",
+    "4": "the network and the routing",
+    "5": "the protocol",
+    "6": "the content",
+    "7": "security or policy",
+}
+_DETAILS = {
+    "1.0": "other, about an address",
+    "1.1": "there is no such mailbox",
+    "1.2": "there is no such domain",
+    "1.3": "the recipient's address is not written as it must be",
+    "1.5": "the recipient's address is valid",
+    "1.6": "the mailbox has moved",
+    "1.7": "the sender's address is not written as it must be",
+    "1.8": "the sender's domain is not right",
+    "2.0": "other, about a mailbox",
+    "2.1": "the mailbox is disabled",
+    "2.2": "the mailbox is full",
+    "2.3": "the message is too large for the mailbox",
+    "3.0": "other, about the mail system",
+    "3.2": "the system takes no mail",
+    "3.4": "the message is too large",
+    "4.2": "the connection is bad",
+    "4.7": "the time for delivery ran out",
+    "5.0": "other, about the protocol",
+    "5.1": "the command is not valid here",
+    "5.2": "the command is not understood",
+    "5.3": "too many recipients",
+    "5.4": "the arguments are not valid",
+    "5.6": "the line of the authentication exchange is too long",
+    "6.0": "other, about the content",
+    "6.7": "an address needs UTF-8, which the other side does not offer",
+    "7.0": "other, about security",
+    "7.1": "delivery is not permitted",
+    "7.4": "the security feature is not supported",
+    "7.8": "the credentials are wrong",
+    "7.9": "the mechanism is too weak",
+    "7.11": "encryption is needed for this mechanism",
+    "7.12": "the password has to be changed",
+}
+_SYNTAX = "RFC 5321 section 4.1.1"
+
+
 def spans(client: bytes, server: bytes, reading: Reading) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    return tuple(Span(u.start, u.end, "smtp." + u.role.name.lower()) for u in reading.client), tuple(
-        Span(u.start, u.end, "smtp." + u.role.name.lower()) for u in reading.server
+    """Spans for both streams, up to where TLS takes over; `reading` is what `scan` made of the same streams."""
+    return _client_spans(client, reading.client), _server_spans(server, reading.server)
+
+
+def _client_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
+    tiles = Tiles(data, 0)
+    initial = 0  # whether the AUTH command itself carried the first message of the exchange
+    bodies = _chunked(data, units)
+    for number, unit in enumerate(units):
+        if unit.role is Role.COMMAND:
+            initial = _command(tiles, unit)
+        elif unit.role is Role.RESPONSE:
+            sasl.answer(tiles, unit, unit.step - 1 + initial)
+        elif unit.role is Role.CONTENT:
+            stop = terminator(data, unit.start)
+            inside = content(data, unit.start, unit.end, stop[0] if stop and stop[1] <= unit.end else unit.end)
+            meaning = _("The message, as the client hands it over.")
+            tiles.nest("smtp.content", meaning, "RFC 5321 section 4.1.1.4", inside)
+        elif unit.role is Role.CHUNK:
+            meaning = _("A chunk of the message: {count} octets.").format(count=unit.end - unit.start)
+            tiles.nest("smtp.chunk", meaning, "RFC 3030 section 2", bodies[number])
+        else:
+            fragment(tiles, unit)
+    return tuple(tiles.spans)
+
+
+def _chunked(data: bytes, units: list[Unit]) -> dict[int, tuple[Span, ...]]:
+    """For each chunk, its part of the spans of the message that the chunks make together."""
+    found: dict[int, tuple[Span, ...]] = {}
+    together: list[int] = []
+    for number, unit in enumerate(units):
+        if unit.role is Role.CHUNK:
+            together.append(number)
+        last = unit.about == "BDAT" and unit.role is Role.CHUNK and _is_last(data, units[number - 1])
+        if together and (last or number == len(units) - 1 or unit.about not in ("BDAT", "")):
+            found.update(_one_message(data, units, together))
+            together = []
+    return found
+
+
+def _is_last(data: bytes, command: Unit) -> bool:
+    words = data[command.start : command.end].split()
+    return len(words) > 2 and words[2].upper() == b"LAST"
+
+
+def _one_message(data: bytes, units: list[Unit], chunks: list[int]) -> dict[int, tuple[Span, ...]]:
+    whole = b"".join(data[units[number].start : units[number].end] for number in chunks)
+    explained = message(whole, 0, len(whole))
+    found = {}
+    at = 0
+    for number in chunks:
+        unit = units[number]
+        size = unit.end - unit.start
+        found[number] = window(explained, at, at + size, unit.start - at)
+        at += size
+    return found
+
+
+def _command(tiles: Tiles, unit: Unit) -> int:
+    """A command line; returns 1 when it carried an initial response of AUTH, else 0."""
+    data = tiles.data
+    known = COMMANDS.get(unit.about)
+    meaning, source = (_(known[0]), known[1]) if known else (_("A command that SMTP does not know."), _SYNTAX)
+    name = unit.about.lower() if known else "unknown"
+    stop = without_line_end(data, unit.start, unit.end)
+    inner = Tiles(data, unit.start)
+    blank = blank_end(data, unit.start, stop)
+    inner.add(blank, "space", _("White space."), _SYNTAX)
+    inner.add(word_end(data, blank, stop), f"smtp.{name}.verb", meaning, source)
+    inner.add(blank_end(data, inner.at, stop), "space", _("White space."), _SYNTAX)
+    initial = 0
+    if inner.at < stop:
+        arguments = _ARGUMENTS.get(unit.about)
+        if unit.about == "AUTH":
+            initial = sasl.arguments(inner, stop, unit.mechanism)
+        elif arguments:
+            arguments(inner, stop)
+        else:
+            inner.add(stop, f"smtp.{name}.argument", _("What the command is about."), source)
+    line_end_span(inner, unit.end)
+    tiles.nest(f"smtp.{name}", meaning, source, inner.spans, text(data[unit.start : stop]))
+    return initial
+
+
+def _hello(tiles: Tiles, stop: int) -> None:
+    meaning = _("The name that the client gives itself; nothing proves it.")
+    end = word_end(tiles.data, tiles.at, stop)
+    tiles.add(end, "smtp.ehlo.client", meaning, "RFC 5321 section 4.1.1.1")
+    tiles.add(
+        stop, "smtp.ehlo.rest", _("More than the name; the protocol does not know it."), "RFC 5321 section 4.1.1.1"
     )
+
+
+_PATH = re.compile(rb"(?i)(FROM:|TO:)([ \t]*)(<(?:\"(?:[^\"\\]|\\.)*\"|[^<>\"])*>|[^ \t<>]+)?")
+
+
+def _mail(tiles: Tiles, stop: int) -> None:
+    meaning = _("The sender of the envelope. The server cannot know whether it is true.")
+    _path(tiles, stop, "smtp.mail.sender", meaning, "RFC 5321 section 4.1.1.2")
+
+
+def _recipient(tiles: Tiles, stop: int) -> None:
+    meaning = _("The recipient of the envelope: this decides where the message goes.")
+    _path(tiles, stop, "smtp.rcpt.recipient", meaning, "RFC 5321 section 4.1.1.3")
+
+
+def _path(tiles: Tiles, stop: int, field: str, meaning: str, source: str) -> None:
+    data = tiles.data
+    found = _PATH.match(data, tiles.at, stop)
+    if not found:
+        tiles.add(stop, f"{field}.invalid", _("This is not an address as the command wants it."), source)
+        return
+    tiles.add(found.end(1), f"{field}.keyword", _("The rest of the command's name."), source)
+    tiles.add(found.end(2), "space", _("White space, which the command does not allow here."), source)
+    if found.group(3):
+        _address(tiles, found.end(3), field, meaning, source)
+    while tiles.at < stop:
+        tiles.add(blank_end(data, tiles.at, stop), "space", _("A space."), _SYNTAX)
+        if tiles.at < stop:
+            _parameter(tiles, word_end(data, tiles.at, stop))
+
+
+def _address(tiles: Tiles, end: int, field: str, meaning: str, source: str) -> None:
+    path = tiles.data[tiles.at : end]
+    bare = path[1:-1] if path.startswith(b"<") else path
+    value = text(bare)
+    if path == b"<>":
+        meaning = _("The empty sender: a notice, to which no failure notice may be sent.")
+        tiles.add(end, field, meaning, "RFC 5321 section 4.5.5", value="<>")
+        return
+    if path == bare:
+        tiles.add(end, field, meaning, source)
+        return
+    inner = Tiles(tiles.data, tiles.at)
+    inner.add(inner.at + 1, f"{field}.open", _("The address begins."), "RFC 5321 section 4.1.2", value="<")
+    if bare.rfind(b"@") > 0:
+        at = inner.at + bare.rfind(b"@")
+        inner.add(
+            at,
+            f"{field}.local-part",
+            _("The mailbox; only its own server knows what it means."),
+            "RFC 5321 section 4.1.2",
+        )
+        inner.add(at + 1, f"{field}.at", _("At."), "RFC 5321 section 4.1.2")
+        inner.add(end - 1, f"{field}.domain", _("The domain that the mailbox is in."), "RFC 5321 section 4.1.2")
+    else:
+        inner.add(end - 1, f"{field}.local-part", _("A mailbox without a domain."), "RFC 5321 section 4.1.2")
+    inner.add(end, f"{field}.close", _("The address ends."), "RFC 5321 section 4.1.2", value=">")
+    tiles.nest(field, meaning, source, inner.spans, value)
+
+
+def _parameter(tiles: Tiles, end: int) -> None:
+    data = tiles.data
+    start = tiles.at
+    equals = data.find(b"=", start, end)
+    key_end = equals if equals >= 0 else end
+    key = text(data[start:key_end]).upper()
+    words, source = PARAMETERS.get(key, ("A parameter of an extension.", "RFC 5321 section 4.1.1.11"))
+    field = f"smtp.parameter.{key.lower()}" if key in PARAMETERS else "smtp.parameter.other"
+    inner = Tiles(data, start)
+    inner.add(key_end, f"{field}.name", _(words), source)
+    if equals >= 0:
+        inner.add(equals + 1, f"{field}.equals", _("An equals sign."), "RFC 5321 section 4.1.2")
+        inner.add(end, f"{field}.value", _(words), source)
+    tiles.nest(field, _(words), source, inner.spans, text(data[key_end + 1 : end]))
+
+
+def _chunk_size(tiles: Tiles, stop: int) -> None:
+    end = word_end(tiles.data, tiles.at, stop)
+    tiles.add(end, "smtp.bdat.size", _("How many octets follow; dots are not stuffed in them."), "RFC 3030 section 2")
+    tiles.add(blank_end(tiles.data, end, stop), "space", _("A space."), _SYNTAX)
+    tiles.add(stop, "smtp.bdat.last", _("LAST: this chunk ends the message."), "RFC 3030 section 2")
+
+
+_ARGUMENTS = {"EHLO": _hello, "HELO": _hello, "MAIL": _mail, "RCPT": _recipient, "BDAT": _chunk_size}
+
+
+def _server_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
+    tiles = Tiles(data, 0)
+    for unit in units:
+        if unit.role is Role.CHALLENGE:
+            _challenge(tiles, unit)
+        elif unit.role is Role.FRAGMENT:
+            fragment(tiles, unit)
+        else:
+            _reply(tiles, unit)
+    return tuple(tiles.spans)
+
+
+def _challenge(tiles: Tiles, unit: Unit) -> None:
+    data = tiles.data
+    stop = without_line_end(data, unit.start, unit.end)
+    inner = Tiles(data, unit.start)
+    inner.add(unit.start + 3, "smtp.code", _(CODES["334"]), _CODE_SOURCES["334"])
+    inner.add(
+        min(inner.at + 1, stop),
+        "smtp.separator",
+        _("A space: this is the last line of the reply."),
+        "RFC 5321 section 4.2.1",
+    )
+    inner.extend(sasl.challenge(data, inner.at, stop, unit.mechanism))
+    line_end_span(inner, unit.end)
+    meaning = _("Step {number} of {mechanism}: the server asks.").format(
+        number=unit.step, mechanism=unit.mechanism or "AUTH"
+    )
+    tiles.nest("auth.challenge", meaning, "RFC 4954 section 4", inner.spans, unit.mechanism)
+
+
+def _reply(tiles: Tiles, unit: Unit) -> None:
+    lines = cut(tiles.data, unit.start, unit.end)
+    meaning, source = _code(unit)
+    first = _reply_line(tiles.data, *lines[0], unit, number=0)
+    if len(lines) == 1:
+        tiles.nest("smtp.greeting" if unit.role is Role.GREETING else "smtp.reply", meaning, source, first, unit.code)
+        return
+    inner = Tiles(tiles.data, unit.start)
+    for number, (start, end) in enumerate(lines):
+        spans_of_line = first if number == 0 else _reply_line(tiles.data, start, end, unit, number=number)
+        inner.nest(
+            "smtp.reply.line", _("One line of a reply of several lines."), "RFC 5321 section 4.2.1", spans_of_line
+        )
+    tiles.nest("smtp.greeting" if unit.role is Role.GREETING else "smtp.reply", meaning, source, inner.spans, unit.code)
+
+
+def _code(unit: Unit) -> tuple[str, str]:
+    words = CODES.get(unit.code) or _CLASSES.get(unit.code[:1]) or "A code that SMTP does not have."
+    return _(words), _CODE_SOURCES.get(unit.code, "RFC 5321 section 4.2.3")
+
+
+def _reply_line(data: bytes, start: int, end: int, unit: Unit, *, number: int) -> list[Span]:
+    stop = without_line_end(data, start, end)
+    tiles = Tiles(data, start)
+    tiles.add(min(start + 3, stop), "smtp.code", *_code(unit))
+    more = data[tiles.at : tiles.at + 1] == b"-"
+    meaning = (
+        _("A hyphen: more lines of this reply follow.") if more else _("A space: this is the last line of the reply.")
+    )
+    tiles.add(min(tiles.at + 1, stop), "smtp.separator", meaning, "RFC 5321 section 4.2.1")
+    if unit.role is Role.GREETING and number == 0:
+        _server_name(tiles, stop, "smtp.greeting.server", _("The name of the server."))
+    elif unit.about in ("EHLO", "HELO") and unit.code == "250":
+        if number == 0:
+            _server_name(tiles, stop, "smtp.ehlo.server", _("The name of the server."))
+        else:
+            _extension(tiles, stop)
+    else:
+        _enhanced(tiles, stop, unit.code)
+    tiles.add(stop, "smtp.reply.text", _("Words for people; programs go by the code."), "RFC 5321 section 4.2.1")
+    line_end_span(tiles, end)
+    return tiles.spans
+
+
+def _server_name(tiles: Tiles, stop: int, field: str, meaning: str) -> None:
+    tiles.add(word_end(tiles.data, tiles.at, stop), field, meaning, "RFC 5321 section 4.2")
+    tiles.add(blank_end(tiles.data, tiles.at, stop), "space", _("A space."), _SYNTAX)
+
+
+_KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
+
+
+def _extension(tiles: Tiles, stop: int) -> None:
+    data = tiles.data
+    found = _KEYWORD.match(data, tiles.at, stop)
+    if not found:
+        return
+    key = text(found.group()).upper()
+    words, source = EXTENSIONS.get(key, ("An extension.", "RFC 5321 section 4.1.1.1"))
+    field = f"smtp.ehlo.{key.lower()}" if key in EXTENSIONS else "smtp.ehlo.other"
+    inner = Tiles(data, tiles.at)
+    inner.add(found.end(), f"{field}.keyword", _(words), source)
+    while inner.at < stop:
+        inner.add(inner.at + 1, "space", _("What separates keyword and parameters."), "RFC 5321 section 4.1.1.1")
+        end = word_end(data, inner.at, stop)
+        meaning = sasl.mechanism_meaning(text(data[inner.at : end])) if key == "AUTH" else _(words)
+        inner.add(end, f"{field}.parameter", meaning, source)
+    tiles.nest(field, _(words), source, inner.spans, text(data[tiles.at : stop]))
+
+
+def _enhanced(tiles: Tiles, stop: int, code: str) -> None:
+    found = _ENHANCED.match(tiles.data, tiles.at, stop)
+    if not found or text(found.group(1)) != code[:1]:
+        return
+    about, detail = text(found.group(2)), text(found.group(3))
+    words = _DETAILS.get(f"{about}.{detail}") or _SUBJECTS.get(about) or "a subject that RFC 3463 does not name"
+    kind = _(_CLASSES.get(code[:1], ""))
+    meaning = _("Enhanced status code: {kind} About: {subject}.").format(kind=kind, subject=_(words))
+    tiles.add(found.end(), "smtp.enhanced", meaning, "RFC 2034 section 4, RFC 3463")
+    tiles.add(blank_end(tiles.data, tiles.at, stop), "space", _("A space."), _SYNTAX)

@@ -42,6 +42,72 @@ class Span:
         return replace(self, start=self.start + offset, end=self.end + offset, children=children)
 
 
+class Tiles:
+    """Makes spans that touch: each starts where the last one ended, and an empty one is left out."""
+
+    __slots__ = ("at", "data", "spans")
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+        self.spans: list[Span] = []
+
+    def add(
+        self,
+        end: int,
+        field: str,
+        meaning: str,
+        source: str,
+        visibility: Visibility = Visibility.READABLE,
+        value: str | None = None,
+    ) -> None:
+        """A leaf up to `end`; its value is its own text unless another is given."""
+        if end > self.at:
+            words = self.data[self.at : end].decode("utf-8", "backslashreplace") if value is None else value
+            self.spans.append(Span(self.at, end, field, words, meaning, source, visibility))
+            self.at = end
+
+    def nest(self, field: str, meaning: str, source: str, children: Iterable[Span], value: str = "") -> None:
+        """A span around children that begin where the last span ended."""
+        inner = tuple(children)
+        if inner:
+            end = inner[-1].end
+            self.spans.append(Span(self.at, end, field, value, meaning, source, closest(inner), inner))
+            self.at = end
+
+    def extend(self, spans: Iterable[Span]) -> None:
+        """Spans made elsewhere that begin where the last span ended."""
+        self.spans.extend(spans)
+        self.at = self.spans[-1].end if self.spans else self.at
+
+
+_CLOSEDNESS = {
+    Visibility.READABLE: 0,
+    Visibility.ENCODED: 1,
+    Visibility.HANDSHAKE: 2,
+    Visibility.GUESSABLE: 3,
+    Visibility.HIDDEN: 4,
+}
+
+
+def closest(spans: Iterable[Span]) -> Visibility:
+    """The visibility of the span that is hardest to read; what stands for a line or a group of spans as a whole."""
+    return max((span.visibility for span in spans), key=_CLOSEDNESS.__getitem__, default=Visibility.READABLE)
+
+
+def window(spans: Iterable[Span], start: int, end: int, offset: int) -> tuple[Span, ...]:
+    """What the spans say of [start, end), moved by `offset`; a span that reaches over an edge is cut there."""
+    return tuple(
+        replace(
+            span,
+            start=max(span.start, start) + offset,
+            end=min(span.end, end) + offset,
+            children=window(span.children, start, end, offset),
+        )
+        for span in spans
+        if span.start < end and span.end > start
+    )
+
+
 def leaves(spans: Iterable[Span]) -> Iterator[Span]:
     """The innermost spans, in order."""
     for span in spans:

@@ -1,0 +1,466 @@
+"""A mail message on the wire: headers, MIME parts, encodings, attachments, dot-stuffing (RFC 5322, RFC 2045 to 2049).
+
+A message is explained where it lies in the stream. Only when dots were stuffed in front of lines is it first read without
+them and then laid back over the stream, each stuffed dot becoming a span of its own at the place where it stands.
+"""
+
+import binascii
+import codecs
+import re
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from labkit.decode.fields import text
+from labkit.decode.lines import line_end, without_line_end
+from labkit.decode.spans import Span, Tiles, Visibility
+from labkit.texts import _
+
+DEEPEST = 32  # a message nested deeper than this is explained no further
+
+_STUFFED = re.compile(rb"(?:\A|(?<=\n))\.(?!\r?\n|\Z)")
+_BOUNDARY_TAIL = re.compile(rb"(--)?[ \t]*(?:\r?\n|\Z)")
+_ENCODED_WORD = re.compile(rb"=\?([^?\s*]+)(?:\*[^?\s]*)?\?([bBqQ])\?([^?\s]*)\?=")
+_BETWEEN_WORDS = re.compile(rb"(\?=)[ \t\r\n]+(?==\?[^?\s]+\?[bBqQ]\?[^?\s]*\?=)")
+_HEADER_NAME = re.compile(rb"([!-9;-~]+)([ \t]*:[ \t]*)")
+_PARAMETER = re.compile(rb';[ \t\r\n]*([^\s=;"]+)[ \t]*=[ \t\r\n]*("(?:[^"\\]|\\.)*"|[^;\s]*)[ \t\r\n]*')
+_NOT_CHARSETS = frozenset({"ascii", "unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined"})
+
+
+def content(data: bytes, start: int, end: int, stop: int) -> tuple[Span, ...]:
+    """Spans for dot-stuffed content: the message at [start, stop) and its terminator at [stop, end)."""
+    spans = list(stuffed(data, start, stop))
+    if stop < end:
+        meaning = _(
+            "A line with a single dot: the end of the message. It belongs to the protocol and not to the message."
+        )
+        spans.append(Span(stop, end, "message.terminator", ".", meaning, "RFC 5321 section 4.1.1.4"))
+    return tuple(spans)
+
+
+def stuffed(data: bytes, start: int, end: int) -> tuple[Span, ...]:
+    """Spans for a message at [start, end) in which every line that begins with a dot got another one in front."""
+    if data.find(b"\n.", start, end) < 0 and not data.startswith(b".", start, end):
+        return message(data, start, end)
+    wire = data[start:end]
+    pieces = []
+    dots: list[int] = []  # where each stuffed dot stood, counted in the message without them
+    at = 0
+    for found in _STUFFED.finditer(wire):
+        dots.append(found.start() - len(dots))
+        pieces.append(wire[at : found.start()])
+        at = found.end()
+    pieces.append(wire[at:])
+    clean = b"".join(pieces)
+    return _laid_back(message(clean, 0, len(clean)), dots, start)
+
+
+def stuffing(data: bytes, start: int, end: int) -> int:
+    """How many dots were stuffed into [start, end)."""
+    return sum(1 for _dot_at in _STUFFED.finditer(data[start:end]))
+
+
+def _dot(at: int) -> Span:
+    meaning = _(
+        "A dot put in front of a line that begins with a dot, so that it is not taken for the end; the receiver removes it."
+    )
+    return Span(at, at + 1, "message.stuffing", ".", meaning, "RFC 5321 section 4.5.2")
+
+
+def _laid_back(spans: Iterable[Span], dots: list[int], offset: int) -> tuple[Span, ...]:
+    """Spans of the clean message moved to where their octets stand in the stream, with the dots between them."""
+    moved = []
+    for span in spans:
+        first, last = bisect_left(dots, span.start), bisect_left(dots, span.end)
+        start, end = span.start + first + offset, span.end + last + offset
+        children = _laid_back(span.children, dots, offset)
+        if not children and last > first:
+            children = _around(span, dots[first:last], first, offset)
+        moved.append(replace(span, start=start, end=end, children=children))
+    return tuple(moved)
+
+
+def _around(leaf: Span, dots: list[int], before: int, offset: int) -> tuple[Span, ...]:
+    spans = []
+    at = leaf.start
+    for count, dot in enumerate(dots, before):
+        if dot > at:
+            spans.append(replace(leaf, start=at + count + offset, end=dot + count + offset))
+        spans.append(_dot(dot + count + offset))
+        at = dot
+    after = before + len(dots)
+    spans.append(replace(leaf, start=at + after + offset, end=leaf.end + after + offset))
+    return tuple(spans)
+
+
+def message(data: bytes, start: int, end: int, depth: int = 0) -> tuple[Span, ...]:
+    """Spans for a whole message at [start, end), without dot-stuffing: its headers, the empty line, its body."""
+    tiles = Tiles(data, start)
+    fields = _headers(tiles, end)
+    if tiles.at < end:
+        _body(tiles, end, Entity.of(fields), depth)
+    return tuple(tiles.spans)
+
+
+class Entity(NamedTuple):
+    """What the headers of a message or a part say of its body. charset, name: "" when they say nothing."""
+
+    type: str
+    encoding: str
+    disposition: str
+    charset: str
+    boundary: bytes
+    name: str
+
+    @classmethod
+    def of(cls, fields: dict[str, bytes]) -> "Entity":
+        """From header fields, names in lower case; what is missing or broken means plain text (RFC 2045 section 5.2)."""
+        content_type = fields.get("content-type", b"")
+        disposition = fields.get("content-disposition", b"")
+        parameters = _parameters(content_type)
+        name = _parameters(disposition).get("filename") or parameters.get("name") or b""
+        kind = text(content_type.split(b";", 1)[0]).strip().lower()
+        return cls(
+            type=kind if "/" in kind else "text/plain",
+            encoding=text(fields.get("content-transfer-encoding", b"7bit").split(b"(")[0]).strip().lower(),
+            disposition=text(disposition.split(b";", 1)[0]).strip().lower(),
+            charset=text(parameters.get("charset", b"")).strip().lower(),
+            boundary=parameters.get("boundary", b""),
+            name=unfold_words(name),
+        )
+
+
+def _parameters(value: bytes) -> dict[str, bytes]:
+    """MIME parameters, continued and encoded ones (RFC 2231) put together as UTF-8."""
+    found: dict[str, bytes] = {}
+    pieces: dict[str, list[tuple[int, bytes, bool]]] = {}
+    for match in _PARAMETER.finditer(value):
+        key, raw = text(match.group(1)).lower(), match.group(2)
+        if raw.startswith(b'"'):
+            raw = re.sub(rb"\\(.)", rb"\1", raw[1:-1], flags=re.DOTALL)
+        base, star, number = key.partition("*")
+        if not star:
+            found.setdefault(key, raw)
+            continue
+        encoded = number.endswith("*") or number == ""
+        digits = number.rstrip("*")
+        order = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 6 else 0
+        pieces.setdefault(base, []).append((order, raw, encoded))
+    for base, parts in pieces.items():
+        parts.sort(key=lambda part: part[0])
+        charset = ""
+        first = parts[0]
+        if first[2] and first[1].count(b"'") >= 2:
+            name, _language, rest = first[1].split(b"'", 2)
+            charset = text(name)
+            parts[0] = (first[0], rest, True)
+        octets = b"".join(unquote_to_bytes(raw) if encoded else raw for _order, raw, encoded in parts)
+        found[base] = in_charset(octets, charset).encode("utf-8", "replace")
+    return found
+
+
+def in_charset(octets: bytes, charset: str) -> str:
+    """Text in a charset; UTF-8 where none is given or it is not known, and what does not fit as a replacement character."""
+    try:
+        return octets.decode(_codec(charset), "replace")
+    except (LookupError, ValueError):
+        return octets.decode("utf-8", "replace")
+
+
+@lru_cache(maxsize=64)
+def _codec(charset: str) -> str:
+    """The name of Python's codec; UTF-8 for ASCII, which it contains, and for codecs that are no charset of MIME."""
+    try:
+        name = codecs.lookup(charset).name
+    except (LookupError, ValueError):
+        return "utf-8"
+    return "utf-8" if name in _NOT_CHARSETS else name
+
+
+def unfold_words(value: bytes) -> str:
+    """A header's value for a person: unfolded, its encoded words (RFC 2047) decoded."""
+    value = value.replace(b"\r\n", b"").replace(b"\n", b"")
+    if b"=?" not in value:
+        return text(value).strip()
+    value = _BETWEEN_WORDS.sub(rb"\1", value)
+    words: list[tuple[str, bytes]] = []
+    at = 0
+    for found in _ENCODED_WORD.finditer(value):
+        if found.start() > at:
+            words.append(("", value[at : found.start()]))
+        charset = text(found.group(1)).lower()
+        octets = _word_octets(found.group(2), found.group(3))
+        if words and words[-1][0] == charset and found.start() == at:
+            octets = words.pop()[1] + octets  # a character may be cut in two between words, against the rule
+        words.append((charset, octets))
+        at = found.end()
+    words.append(("", value[at:]))
+    return "".join(in_charset(octets, charset) if charset else text(octets) for charset, octets in words).strip()
+
+
+def _word_octets(encoding: bytes, encoded: bytes) -> bytes:
+    if encoding in b"bB":
+        return from_base64(encoded)
+    return binascii.a2b_qp(encoded, header=True)
+
+
+def from_base64(encoded: bytes) -> bytes:
+    """As much as base64 text holds, its padding missing or not."""
+    try:
+        return binascii.a2b_base64(encoded)
+    except binascii.Error:
+        letters = re.sub(rb"[^A-Za-z0-9+/]", b"", encoded)
+        return binascii.a2b_base64(letters[: len(letters) // 4 * 4])
+
+
+# --- headers ---------------------------------------------------------------------------------------------------------
+
+_HEADERS = {
+    "from": ("message.from", "Who says to have written the message; nobody has to check it.", "RFC 5322 section 3.6.2"),
+    "sender": ("message.sender", "Who sent the message for its author.", "RFC 5322 section 3.6.2"),
+    "reply-to": ("message.reply-to", "Where answers should go.", "RFC 5322 section 3.6.2"),
+    "to": ("message.to", "Who the message is for; where it goes is said by RCPT TO alone.", "RFC 5322 section 3.6.3"),
+    "cc": ("message.cc", "Who gets a copy.", "RFC 5322 section 3.6.3"),
+    "bcc": ("message.bcc", "Who gets a copy that the others should not know of.", "RFC 5322 section 3.6.3"),
+    "subject": ("message.subject", "What the message is about.", "RFC 5322 section 3.6.5"),
+    "comments": ("message.comments", "A remark.", "RFC 5322 section 3.6.5"),
+    "keywords": ("message.keywords", "Words to find the message by.", "RFC 5322 section 3.6.5"),
+    "date": ("message.date", "When the author finished the message, and the time zone.", "RFC 5322 section 3.6.1"),
+    "message-id": ("message.message-id", "A name for this message that no other has.", "RFC 5322 section 3.6.4"),
+    "in-reply-to": ("message.in-reply-to", "The message that this one answers.", "RFC 5322 section 3.6.4"),
+    "references": (
+        "message.references",
+        "The messages that came before in this conversation.",
+        "RFC 5322 section 3.6.4",
+    ),
+    "received": (
+        "message.received",
+        "One hop of the way: who took the message from whom, and when.",
+        "RFC 5321 section 4.4",
+    ),
+    "return-path": (
+        "message.return-path",
+        "Where failure notices go: the sender of the envelope.",
+        "RFC 5321 section 4.4",
+    ),
+    "delivered-to": ("message.delivered-to", "The mailbox that the message was delivered to.", "RFC 9228 section 2"),
+    "mime-version": ("message.mime-version", "The message follows MIME.", "RFC 2045 section 4"),
+    "content-type": ("message.content-type", "What the body is, and how to read it.", "RFC 2045 section 5"),
+    "content-transfer-encoding": (
+        "message.content-transfer-encoding",
+        "How the body is written so that it survives the way; everybody can undo it.",
+        "RFC 2045 section 6",
+    ),
+    "content-disposition": (
+        "message.content-disposition",
+        "Shown at once or kept as a file, and its name.",
+        "RFC 2183 section 2",
+    ),
+    "content-id": ("message.content-id", "A name for this part.", "RFC 2045 section 7"),
+    "content-description": ("message.content-description", "What this part is, in words.", "RFC 2045 section 8"),
+    "content-language": ("message.content-language", "The language of the body.", "RFC 3282 section 2"),
+    "user-agent": ("message.user-agent", "The mail software of the author.", "RFC 5536 section 3.2.13"),
+    "x-mailer": ("message.user-agent", "The mail software of the author.", "not standardised"),
+    "dkim-signature": ("message.dkim-signature", "A domain's signature over the message.", "RFC 6376 section 3.5"),
+    "authentication-results": (
+        "message.authentication-results",
+        "What a receiver found when it checked.",
+        "RFC 8601 section 2",
+    ),
+    "list-id": ("message.list-id", "The mailing list that the message came through.", "RFC 2919 section 2"),
+    "list-unsubscribe": ("message.list-unsubscribe", "How to leave the mailing list.", "RFC 2369 section 3.2"),
+    "auto-submitted": (
+        "message.auto-submitted",
+        "Whether a program wrote the message by itself.",
+        "RFC 3834 section 5",
+    ),
+    "x-pop3-rcpt": ("message.other", "A field that is not standardised.", "RFC 5322 section 3.6.8"),
+}
+
+
+def _headers(tiles: Tiles, end: int) -> dict[str, bytes]:
+    """Header fields up to the empty line, or up to the first line that is none; returns the first of each name."""
+    data = tiles.data
+    fields: dict[str, bytes] = {}
+    while tiles.at < end:
+        start = tiles.at
+        stop = line_end(data, start, end)
+        if without_line_end(data, start, stop) == start:
+            meaning = _("An empty line: the headers end here and the body begins.")
+            tiles.add(stop, "message.empty-line", meaning, "RFC 5322 section 2.1", value="")
+            break
+        found = _HEADER_NAME.match(data, start, stop)
+        if not found:
+            break
+        while stop < end and data[stop] in b" \t":
+            stop = line_end(data, stop, end)
+        value_end = without_line_end(data, start, stop)
+        name = text(found.group(1)).lower()
+        fields.setdefault(name, data[found.end() : value_end])
+        _header(tiles, name, found.end(1), min(found.end(), value_end), value_end, stop)
+    return fields
+
+
+def _header(tiles: Tiles, name: str, name_end: int, value_start: int, value_end: int, end: int) -> None:
+    data = tiles.data
+    field, meaning, source = _HEADERS.get(name, ("message.other", "A header field.", "RFC 5322 section 3.6.8"))
+    raw = data[value_start:value_end]
+    value = unfold_words(raw)
+    inner = Tiles(data, tiles.at)
+    inner.add(name_end, field + ".name", _("The field's name."), "RFC 5322 section 2.2")
+    inner.add(value_start, field + ".colon", _("A colon ends the name."), "RFC 5322 section 2.2")
+    visibility = Visibility.ENCODED if _ENCODED_WORD.search(raw) else Visibility.READABLE
+    if name in ("content-type", "content-disposition") and b";" in raw:
+        _with_parameters(inner, value_end, field, value, _(meaning), source)
+    else:
+        inner.add(value_end, field, _(meaning), source, visibility, value)
+    inner.add(end, field + ".line-end", _("The end of the field."), "RFC 5322 section 2.2", value="CRLF")
+    tiles.nest("message.header", _(meaning), source, inner.spans, f"{text(data[tiles.at : name_end])}: {value}")
+
+
+_PARAMETERS = {
+    "boundary": "The line that separates the parts; it occurs nowhere in them.",
+    "charset": "How characters are written as octets.",
+    "filename": "The name of the attached file.",
+    "name": "The name of the attached file.",
+    "format": "Whether lines may be flowed together.",
+    "delsp": "Whether the space at the end of a flowed line belongs to the text.",
+    "type": "The type of the main part.",
+    "protocol": "The type of the signature or of the control information.",
+    "micalg": "The hash that the signature was made over.",
+}
+
+
+def _with_parameters(tiles: Tiles, end: int, field: str, value: str, meaning: str, source: str) -> None:
+    """A value such as `text/plain; charset=utf-8`: what stands before the first semicolon, then each parameter."""
+    inner = Tiles(tiles.data, tiles.at)
+    first = tiles.data.find(b";", tiles.at, end)
+    inner.add(first, f"{field}.value", meaning, source)
+    while inner.at < end:
+        found = _PARAMETER.match(tiles.data, inner.at, end)
+        if not found:
+            inner.add(end, f"{field}.rest", _("Something that is not a parameter."), source)
+            break
+        key = text(found.group(1)).lower().partition("*")[0]
+        words = _PARAMETERS.get(key, "A parameter.")
+        inner.add(
+            found.end(), f"{field}.parameter", _(words), source, value=unfold_words(found.group(0)).lstrip("; \t")
+        )
+    tiles.nest(field, meaning, source, inner.spans, value)
+
+
+# --- bodies ----------------------------------------------------------------------------------------------------------
+
+
+def _body(tiles: Tiles, end: int, entity: Entity, depth: int) -> None:
+    if entity.type.startswith("multipart/") and entity.boundary and depth < DEEPEST:
+        _multipart(tiles, end, entity, depth)
+    elif entity.type == "message/rfc822" and entity.encoding in ("7bit", "8bit", "binary", "") and depth < DEEPEST:
+        _attached_message(tiles, end, entity, depth)
+    else:
+        _leaf_body(tiles, end, entity)
+
+
+def _attached_message(tiles: Tiles, end: int, entity: Entity, depth: int) -> None:
+    tiles.nest(
+        "message.attached",
+        _("A whole message, attached to this one."),
+        "RFC 2046 section 5.2.1",
+        _renamed(message(tiles.data, tiles.at, end, depth + 1)),
+        _file(entity, end - tiles.at),
+    )
+
+
+def _renamed(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    """The headers of an attached message are not those of the message: their fields get a prefix of their own."""
+    return tuple(
+        replace(
+            span,
+            field=span.field.replace("message.", "message.attached.", 1),
+            children=_renamed(span.children),
+        )
+        for span in spans
+    )
+
+
+def _multipart(tiles: Tiles, end: int, entity: Entity, depth: int) -> None:
+    first, closed = True, False
+    while tiles.at < end:
+        found = _next_boundary(tiles.data, tiles.at, end, entity.boundary)
+        stop, after, last = found or (end, end, False)
+        if first or closed:
+            meaning = _("Text before the first part or after the last; mail software does not show it.")
+            tiles.add(stop, "message.preamble" if first else "message.epilogue", meaning, "RFC 2046 section 5.1.1")
+        elif stop > tiles.at:
+            part = message(tiles.data, tiles.at, stop, depth + 1)
+            tiles.nest(
+                "message.part", _("One part of the body, with headers of its own."), "RFC 2046 section 5.1", part
+            )
+        if not found:
+            break
+        first, closed = False, closed or last
+        meaning = _("The last boundary: no further part.") if last else _("A boundary: the next part begins.")
+        value = text(tiles.data[stop:after]).strip()
+        tiles.add(after, "message.boundary", meaning, "RFC 2046 section 5.1.1", value=value)
+
+
+def _next_boundary(data: bytes, start: int, end: int, boundary: bytes) -> tuple[int, int, bool] | None:
+    """Bytes [start, end) of the next boundary line and whether it is the last; the line end before it is part of it."""
+    mark = b"--" + boundary
+    at = data.find(mark, start, end)
+    while at >= 0:
+        tail = _BOUNDARY_TAIL.match(data, at + len(mark), end)
+        if tail and (at == start or data[at - 1] == 0x0A):
+            return max(start, without_line_end(data, 0, at)), tail.end(), tail.group(1) is not None
+        at = data.find(mark, at + 1, end)
+    return None
+
+
+def _leaf_body(tiles: Tiles, end: int, entity: Entity) -> None:
+    octets = tiles.data[tiles.at : end]
+    visibility = Visibility.READABLE
+    if entity.encoding == "base64":
+        octets, visibility = from_base64(octets), Visibility.ENCODED
+    elif entity.encoding == "quoted-printable":
+        octets, visibility = binascii.a2b_qp(octets), Visibility.ENCODED
+    attached = entity.disposition == "attachment" or entity.name or not entity.type.startswith("text/")
+    if attached:
+        meaning = _body_meaning("attachment", entity.encoding)
+        value = _file(entity, len(octets))
+        tiles.add(end, "message.attachment", meaning, _SOURCES["attachment"], visibility, value)
+        return
+    field = {"text/plain": "text", "text/html": "html"}.get(entity.type, "text-other")
+    words = in_charset(octets, entity.charset)
+    tiles.add(end, f"message.{field}", _body_meaning(field, entity.encoding), _SOURCES[field], visibility, words)
+
+
+def _file(entity: Entity, size: int) -> str:
+    """What an attachment is: name, type and decoded size in octets."""
+    values = {"name": entity.name, "type": entity.type, "size": size}
+    return (_("{name}, {type}, {size} octets") if entity.name else _("{type}, {size} octets")).format(**values)
+
+
+_SOURCES = {
+    "attachment": "RFC 2183 section 2.2",
+    "text": "RFC 2046 section 4.1.3",
+    "html": "RFC 2854 section 2",
+    "text-other": "RFC 2046 section 4.1",
+}
+_BODIES = {
+    "attachment": "An attached file.",
+    "text": "The text of the message.",
+    "html": "The text of the message, as HTML.",
+    "text-other": "Text in a format of its own.",
+}
+
+
+def _body_meaning(field: str, encoding: str) -> str:
+    words = _(_BODIES[field])
+    if encoding == "base64":
+        return words + " " + _("It is in base64 (RFC 2045 section 6.8), which everybody can undo.")
+    if encoding == "quoted-printable":
+        return words + " " + _("It is in quoted-printable (RFC 2045 section 6.7), which everybody can undo.")
+    return words

@@ -1,0 +1,339 @@
+"""SASL on the wire: what the steps of an AUTH exchange say, the same for SMTP and POP3 (RFC 4422, RFC 4954, RFC 5034).
+
+Challenges and responses are base64 (RFC 4648). One character holds six bits, so a character may carry the end of one
+part and the start of the next: each is given to the part that its first bit belongs to. So the three parts of PLAIN,
+or the attributes of SCRAM, can be pointed at in the text as it crossed the wire.
+"""
+
+import binascii
+from collections.abc import Callable
+from typing import NamedTuple
+
+from labkit.decode.fields import text
+from labkit.decode.lines import Unit, blank_end, line_end_span, without_line_end, word_end
+from labkit.decode.spans import Span, Tiles, Visibility, closest
+from labkit.texts import _
+
+BASE64 = "RFC 4648 section 4"
+PLAIN = "RFC 4616 section 2"
+LOGIN = "draft-murchison-sasl-login-00"
+CRAM = "RFC 2195 section 2"
+SCRAM = "RFC 5802 section 5.1"
+XOAUTH2 = "Gmail XOAUTH2 protocol"
+OAUTHBEARER = "RFC 7628 section 3.1"
+DIGEST = "RFC 2831 section 2.1"
+
+
+class Part(NamedTuple):
+    """Decoded octets [start, end) and what they are."""
+
+    start: int
+    end: int
+    field: str
+    value: str
+    meaning: str
+    source: str
+    visibility: Visibility = Visibility.ENCODED
+
+
+def unbase64(data: bytes) -> bytes | None:
+    """What base64 text holds; None when it is not base64."""
+    try:
+        return binascii.a2b_base64(data, strict_mode=True) if data else b""
+    except binascii.Error:
+        return None
+
+
+def mechanism_meaning(mechanism: str) -> str:
+    """One sentence on what a mechanism lets an eavesdropper have."""
+    name = mechanism.upper()
+    if name.startswith("SCRAM-"):
+        name = "SCRAM"
+    sentence = _MECHANISMS.get(name)
+    return _(sentence) if sentence else _("A SASL mechanism: the way of proving who the client is.")
+
+
+_MECHANISMS = {
+    "PLAIN": "PLAIN sends the login name and the password, in base64: anybody who sees it can read both.",
+    "LOGIN": "LOGIN sends the login name and then the password, each in base64: anybody who sees it can read both.",
+    "CRAM-MD5": "CRAM-MD5 sends no password, but a digest of it: who sees it can try passwords offline.",
+    "DIGEST-MD5": "DIGEST-MD5 sends no password, but a digest of it: who sees it can try passwords offline.",
+    "SCRAM": "SCRAM sends a proof instead of the password: who sees it can try passwords offline, each at a set cost.",
+    "XOAUTH2": "XOAUTH2 sends an access token instead of a password, in base64: who sees it can use it until it expires.",
+    "OAUTHBEARER": "OAUTHBEARER sends an access token instead of a password: who sees it can use it until it expires.",
+    "EXTERNAL": "EXTERNAL relies on something outside SASL, such as a TLS client certificate.",
+    "ANONYMOUS": "ANONYMOUS asks for access without proving an identity.",
+    "GSSAPI": "GSSAPI carries Kerberos tickets.",
+    "NTLM": "NTLM is a challenge and a response computed from the password: who sees them can try passwords offline.",
+}
+
+
+def response(data: bytes, start: int, end: int, mechanism: str, index: int) -> tuple[Span, ...]:
+    """Spans for what a client says within AUTH: base64 text at [start, end) of `data`.
+
+    index: 0 for the client's first message of this exchange, whether it came with the command or after a challenge.
+    """
+    if start == end:
+        return ()
+    words = data[start:end]
+    if words == b"*":
+        return (
+            Span(start, end, "sasl.cancel", "*", _("The client gives up this AUTH exchange."), "RFC 4954 section 4"),
+        )
+    if words == b"=":
+        meaning = _(
+            "An initial response of no octets; it needs a sign, for nothing at all would mean that there is none."
+        )
+        return (Span(start, end, "sasl.empty", "=", meaning, "RFC 4954 section 4"),)
+    return _explained(words, start, mechanism, _responses(mechanism, index), "response")
+
+
+def challenge(data: bytes, start: int, end: int, mechanism: str) -> tuple[Span, ...]:
+    """Spans for what a server asks within AUTH: base64 text at [start, end) of `data`."""
+    if start == end:
+        return ()
+    return _explained(data[start:end], start, mechanism, _challenges(mechanism), "challenge")
+
+
+def arguments(tiles: Tiles, stop: int, mechanism: str) -> int:
+    """What follows AUTH; the same for POP3. Returns 1 when there is an initial response, else 0."""
+    data = tiles.data
+    end = word_end(data, tiles.at, stop)
+    tiles.add(end, "auth.mechanism", mechanism_meaning(mechanism), "RFC 4422 section 3.1")
+    tiles.add(blank_end(data, end, stop), "space", _("A space."), "RFC 4954 section 4")
+    if tiles.at == stop:
+        return 0
+    tiles.extend(response(data, tiles.at, stop, mechanism, 0))
+    return 1
+
+
+def answer(tiles: Tiles, unit: Unit, index: int) -> None:
+    """One line that the client says within AUTH; the same for POP3."""
+    inner = Tiles(tiles.data, unit.start)
+    stop = without_line_end(tiles.data, unit.start, unit.end)
+    inner.extend(response(tiles.data, unit.start, stop, unit.mechanism, index))
+    line_end_span(inner, unit.end)
+    meaning = _("Step {number} of {mechanism}: the client answers.").format(
+        number=index + 1, mechanism=unit.mechanism or "AUTH"
+    )
+    tiles.nest("auth.response", meaning, "RFC 4954 section 4", inner.spans, unit.mechanism)
+
+
+_Parser = Callable[[bytes], list[Part]]
+
+
+def _explained(words: bytes, start: int, mechanism: str, parse: _Parser, role: str) -> tuple[Span, ...]:
+    end = start + len(words)
+    decoded = unbase64(words)
+    if decoded is None:
+        meaning = _("This should be base64, and is not.")
+        return (Span(start, end, "sasl.invalid", text(words), meaning, BASE64),)
+    if not decoded:
+        return (Span(start, end, f"sasl.{role}", "", _("Nothing, in base64."), BASE64, Visibility.ENCODED),)
+    children = _spread(parse(decoded), start, end)
+    meaning = (
+        _("The client's answer for {mechanism}, in base64.")
+        if role == "response"
+        else _("The server's challenge for {mechanism}, in base64.")
+    ).format(mechanism=mechanism or "SASL")
+    return (Span(start, end, f"sasl.{role}", text(decoded), meaning, BASE64, closest(children), children),)
+
+
+def _spread(parts: list[Part], start: int, end: int) -> tuple[Span, ...]:
+    spans = []
+    at = start
+    for part in parts:
+        stop = end if part is parts[-1] else start + part.end * 8 // 6
+        spans.append(Span(at, stop, part.field, part.value, part.meaning, part.source, part.visibility))
+        at = stop
+    return tuple(spans)
+
+
+def _responses(mechanism: str, index: int) -> _Parser:
+    if mechanism == "PLAIN":
+        return _plain
+    if mechanism == "LOGIN":
+        return _login_name if index == 0 else _login_password
+    if mechanism == "CRAM-MD5":
+        return _cram_response
+    if mechanism.startswith("SCRAM-"):
+        return _scram
+    if mechanism in ("XOAUTH2", "OAUTHBEARER"):
+        return _bearer
+    return _opaque
+
+
+def _challenges(mechanism: str) -> _Parser:
+    if mechanism == "LOGIN":
+        return _login_prompt
+    if mechanism == "CRAM-MD5":
+        return _cram_challenge
+    if mechanism.startswith("SCRAM-"):
+        return _scram
+    return _opaque
+
+
+def _whole(
+    decoded: bytes, field: str, meaning: str, source: str, visibility: Visibility = Visibility.ENCODED
+) -> list[Part]:
+    return [Part(0, len(decoded), field, text(decoded), meaning, source, visibility)]
+
+
+def _opaque(decoded: bytes) -> list[Part]:
+    return _whole(
+        decoded, "sasl.data", _("What the mechanism exchanges, in a form of its own."), "RFC 4422 section 3.4"
+    )
+
+
+def _plain(decoded: bytes) -> list[Part]:
+    fields = decoded.split(b"\0")
+    if len(fields) != 3:
+        return _whole(
+            decoded, "sasl.invalid", _("PLAIN wants three parts with a NUL between; this is something else."), PLAIN
+        )
+    identity, name, password = fields
+    first, second = len(identity), len(identity) + 1 + len(name)
+    nul = _("A NUL octet, which separates the parts.")
+    parts = [
+        Part(
+            0, first, "sasl.plain.authzid", text(identity), _("Authorization identity: on whose behalf to act."), PLAIN
+        ),
+        Part(first, first + 1, "sasl.plain.nul", "NUL", nul, PLAIN),
+        Part(first + 1, second, "sasl.plain.authcid", text(name), _("Authentication identity: the login name."), PLAIN),
+        Part(second, second + 1, "sasl.plain.nul", "NUL", nul, PLAIN),
+        Part(second + 1, len(decoded), "sasl.plain.password", text(password), _("The password itself."), PLAIN),
+    ]
+    return [part for part in parts if part.end > part.start]
+
+
+def _login_prompt(decoded: bytes) -> list[Part]:
+    return _whole(decoded, "sasl.login.prompt", _("The server asks for the next value in words, in base64."), LOGIN)
+
+
+def _login_name(decoded: bytes) -> list[Part]:
+    return _whole(decoded, "sasl.login.name", _("The login name."), LOGIN)
+
+
+def _login_password(decoded: bytes) -> list[Part]:
+    return _whole(decoded, "sasl.login.password", _("The password itself."), LOGIN)
+
+
+def _cram_challenge(decoded: bytes) -> list[Part]:
+    meaning = _("A text that the server never uses twice: the client has to mix it with the password.")
+    return _whole(decoded, "sasl.cram.challenge", meaning, CRAM)
+
+
+def _cram_response(decoded: bytes) -> list[Part]:
+    name, space, digest = decoded.rpartition(b" ")
+    if not space or not digest:
+        return _whole(
+            decoded, "sasl.invalid", _("CRAM-MD5 wants a name, a space and a digest; this is something else."), CRAM
+        )
+    middle = len(name)
+    meaning = _(
+        "HMAC-MD5 of the challenge with the password as key, in hexadecimal: a guessed password can be checked against it."
+    )
+    parts = [
+        Part(0, middle, "sasl.cram.name", text(name), _("The login name."), CRAM),
+        Part(middle, middle + 1, "sasl.cram.space", " ", _("A space between name and digest."), CRAM),
+        Part(middle + 1, len(decoded), "sasl.cram.digest", text(digest), meaning, CRAM, Visibility.GUESSABLE),
+    ]
+    return [part for part in parts if part.end > part.start]
+
+
+_SCRAM_ATTRIBUTES = {
+    b"n": ("sasl.scram.name", "The login name."),
+    b"a": ("sasl.scram.authzid", "Authorization identity: on whose behalf to act."),
+    b"r": (
+        "sasl.scram.nonce",
+        "Random characters: the client begins them, the server adds its own, so that no exchange can be replayed.",
+    ),
+    b"s": ("sasl.scram.salt", "The salt that is mixed with the password, in base64 of its own."),
+    b"i": (
+        "sasl.scram.iterations",
+        "How often the hash is repeated for one password: it makes every guess that much dearer.",
+    ),
+    b"c": (
+        "sasl.scram.binding",
+        "The GS2 header again, and channel binding data if there is any, in base64 of its own.",
+    ),
+    b"p": (
+        "sasl.scram.proof",
+        "The client's proof that it knows the password: a guessed password can be checked against it.",
+    ),
+    b"v": ("sasl.scram.verifier", "The server's signature: proof that it knows the account as well."),
+    b"e": ("sasl.scram.error", "Why the server refuses."),
+    b"m": ("sasl.scram.extension", "An extension that must be understood."),
+}
+
+
+def _scram(decoded: bytes) -> list[Part]:
+    parts: list[Part] = []
+    at = 0
+    tokens = decoded.split(b",")
+    first = tokens[0] in (b"n", b"y") or (tokens[0].startswith(b"p=") and len(tokens) > 1)
+    for number, token in enumerate(tokens):
+        if number:
+            meaning = _("A comma between attributes.")
+            parts.append(Part(at, at + 1, "sasl.scram.comma", ",", meaning, SCRAM))
+            at += 1
+        if token:
+            parts.append(_scram_token(token, at, gs2=first and number == 0))
+            at += len(token)
+    return parts
+
+
+def _scram_token(token: bytes, at: int, *, gs2: bool) -> Part:
+    end = at + len(token)
+    if gs2:
+        meaning = _SCRAM_BINDING[token[:1]]
+        return Part(at, end, "sasl.scram.gs2", text(token), _(meaning), "RFC 5802 section 7")
+    letter, equals, value = token.partition(b"=")
+    known = _SCRAM_ATTRIBUTES.get(letter) if equals else None
+    if known is None:
+        return Part(at, end, "sasl.scram.other", text(token), _("An attribute that RFC 5802 does not name."), SCRAM)
+    field, meaning = known
+    if letter in (b"n", b"a"):
+        value = value.replace(b"=2C", b",").replace(b"=3D", b"=")
+    visibility = Visibility.GUESSABLE if letter in (b"p", b"v") else Visibility.ENCODED
+    return Part(at, end, field, text(value), _(meaning), SCRAM, visibility)
+
+
+_SCRAM_BINDING = {
+    b"n": "The client does not support binding the login to the TLS channel.",
+    b"y": "The client could bind the login to the TLS channel, and thinks that the server cannot.",
+    b"p": "The client binds the login to the TLS channel in this way.",
+}
+
+
+def _bearer(decoded: bytes) -> list[Part]:
+    """XOAUTH2 and OAUTHBEARER: key=value pairs, each ended by the octet 01."""
+    parts: list[Part] = []
+    at = 0
+    for number, piece in enumerate(decoded.split(b"\x01")):
+        if number:
+            parts.append(Part(at, at + 1, "sasl.oauth.separator", "\\x01", _("Octet 01 ends a field."), OAUTHBEARER))
+            at += 1
+        if piece:
+            parts.append(_bearer_field(piece, at))
+            at += len(piece)
+    return parts
+
+
+def _bearer_field(piece: bytes, at: int) -> Part:
+    end = at + len(piece)
+    key, _equals, value = piece.partition(b"=")
+    if key == b"user":
+        return Part(at, end, "sasl.oauth.name", text(value), _("The login name."), XOAUTH2)
+    if key == b"auth":
+        meaning = _("The access token: whoever holds it is let in until it expires.")
+        return Part(at, end, "sasl.oauth.token", text(value), meaning, "RFC 6750 section 2.1")
+    if key in (b"host", b"port"):
+        return Part(
+            at, end, f"sasl.oauth.{text(key)}", text(value), _("Where the client means to connect to."), OAUTHBEARER
+        )
+    if piece[:2] in (b"n,", b"y,", b"p="):
+        name = piece.split(b",")[1].removeprefix(b"a=") if b"," in piece else b""
+        meaning = _("GS2 header: whether the login is bound to the TLS channel, and the login name after a=.")
+        return Part(at, end, "sasl.oauth.name", text(name), meaning, "RFC 5801 section 4")
+    return Part(at, end, "sasl.oauth.other", text(piece), _("A field that the mechanism does not name."), OAUTHBEARER)
