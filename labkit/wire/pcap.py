@@ -157,19 +157,21 @@ def read(path: str | os.PathLike[str], progress: Progress | None = None) -> Capt
     (gzipped: than LARGEST_UNPACKED when unpacked). A file cut in mid-packet is read as far as it goes; a note says so.
     """
     path = Path(path)
-    buffer, notes = _contents(path)
-    report = progress or (lambda done, total: None)
-    magic = buffer[:4]
-    if magic in _PCAP_MAGIC:
-        return _Pcap(path, buffer, notes, report).file()
-    if magic == _SECTION.to_bytes(4):
-        return _Pcapng(path, buffer, notes, report).file()
-    raise BadCapture(
-        _(
-            "{file} is not a capture: offset 0 holds {found} where the magic number of pcap or pcapng belongs; "
-            "give a file that Wireshark, tcpdump or labkit saved."
-        ).format(file=path, found=magic.hex(" ") or _("nothing, the file is empty,"))
-    )
+    return parse(path, *_contents(path), progress)
+
+
+def parse(path: Path, buffer: Buffer, notes: Iterable[str] = (), progress: Progress | None = None) -> CaptureFile:
+    """The same for the octets of a file, not gzipped; `path` is what sentences call it, `notes` what is known already."""
+    reader = _Pcap if buffer[:4] in _PCAP_MAGIC else _Pcapng if buffer[:4] == _SECTION.to_bytes(4) else None
+    if reader is None:
+        found = buffer[:4].hex(" ") if len(buffer) else _("nothing: the file is empty")
+        raise BadCapture(
+            _(
+                "{file} is not a capture: offset 0 should hold the magic number of pcap or pcapng and holds {found}; "
+                "give a file that Wireshark, tcpdump or labkit saved."
+            ).format(file=path, found=found)
+        )
+    return reader(path, buffer, [*notes], progress or (lambda done, total: None)).file()
 
 
 def _contents(path: Path) -> tuple[Buffer, list[str]]:
@@ -252,6 +254,9 @@ class _Reader:
         self.size = len(buffer)
         self.starts = array("Q")
         self.sizes = array("I")
+
+    def file(self) -> CaptureFile:
+        raise NotImplementedError
 
     def damaged(self, offset: int, expected: str) -> None:
         """Nothing after `offset` can be read: a note, or BadCapture when no packet came before it."""
