@@ -12,18 +12,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from heapq import merge
 from types import ModuleType
-from typing import TYPE_CHECKING, Generic, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
-from labkit.decode import pop3, smtp
-from labkit.decode.lines import Command, Kind, Line, Reading, Reply, Unit, cut, locator, text, verb_of, without_line_end
-from labkit.decode.spans import Span, Visibility, leaves
-from labkit.wire.flows import Flow, Side, Stream
-
-if TYPE_CHECKING:
-    from labkit.decode.decrypt import KeyLog
-    from labkit.decode.tls import TlsSession
+from labkit.decode import decrypt, pop3, smtp, tls
+from labkit.decode.decrypt import KeyLog
+from labkit.decode.fields import text
+from labkit.decode.lines import (
+    Command,
+    Kind,
+    Line,
+    Reading,
+    Reply,
+    Unit,
+    cut,
+    list_commands,
+    locator,
+    verb_of,
+    without_line_end,
+)
+from labkit.decode.spans import Span, Visibility, closest, leaves
+from labkit.decode.tls import Record, TlsSession
+from labkit.texts import _
+from labkit.wire.flows import Burst, Flow, Segment, Side, Stream
 
 __all__ = ["Command", "Conversation", "Kind", "Line", "Protocol", "Reply", "Tls", "converse"]
 
@@ -118,14 +129,10 @@ def converse(flow: Flow, *, protocol: Protocol | None = None, keylog: KeyLog | N
 def recognise(flow: Flow) -> Protocol:
     """The protocol of a flow: by what was said first, then by the server's port."""
     client, server = flow.client_stream.data, flow.server_stream.data
-    if _is_tls(client) or (not client and _is_tls(server)):
+    if tls.looks_like_tls(client) or (not client and tls.looks_like_tls(server)):
         return _BY_TLS_PORT.get(flow.server.port, Protocol.TLS)
     by_port = _BY_PORT.get(flow.server.port, Protocol.UNKNOWN)
     return _by_content(client, server, by_port) or by_port
-
-
-def _is_tls(data: bytes) -> bool:
-    return data.startswith(b"\x16\x03")
 
 
 def _by_content(client: bytes, server: bytes, by_port: Protocol) -> Protocol | None:
@@ -147,41 +154,70 @@ def _by_content(client: bytes, server: bytes, by_port: Protocol) -> Protocol | N
     return None
 
 
-def _converse(flow: Flow, protocol: Protocol, keylog: KeyLog | None, *, greeting: bool) -> Conversation:
-    decoder = _DECODERS.get(protocol)
-    if decoder is None:
-        implicit = protocol is not Protocol.UNKNOWN
-        reading = Reading([], [], 0, 0) if implicit else Reading([], [])
-    else:
-        scan = decoder.scan
-        reading = scan(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=greeting)
-    return _Reader(flow, protocol, decoder, reading, keylog).conversation()
+def _converse(
+    flow: Flow, protocol: Protocol, keylog: KeyLog | None, *, greeting: bool, inside_tls: bool = False
+) -> Conversation:
+    return _Reader(flow, protocol, keylog, greeting, inside_tls).conversation()
 
 
 class _Reader:
     """What has been read of one flow; lines and spans wait here until somebody looks."""
 
-    def __init__(
-        self, flow: Flow, protocol: Protocol, decoder: ModuleType | None, reading: Reading, keylog: KeyLog | None
-    ) -> None:
-        self.flow, self.protocol, self.decoder, self.reading, self.keylog = flow, protocol, decoder, reading, keylog
+    def __init__(self, flow: Flow, protocol: Protocol, keylog: KeyLog | None, greeting: bool, inside_tls: bool) -> None:
+        self.flow, self.protocol, self.keylog, self.inside_tls = flow, protocol, keylog, inside_tls
+        self.decoder = _DECODERS.get(protocol)
+        self.reading = self.scan(greeting)
+        self.session = self.read_tls()
+
+    def scan(self, greeting: bool) -> Reading:
+        if self.decoder is None:
+            tls_from = None if self.protocol is Protocol.UNKNOWN else 0
+            return Reading([], [], tls_from, tls_from)
+        scan: Callable[..., Reading] = self.decoder.scan
+        return scan(self.flow.client_stream, self.flow.server_stream, opened=self.flow.opened, greeting=greeting)
+
+    def read_tls(self) -> TlsSession | None:
+        client_tls, server_tls = self.reading.client_tls, self.reading.server_tls
+        if client_tls is None or server_tls is None:
+            return None
+        return tls.read(self.flow.client_stream, self.flow.server_stream, client_tls, server_tls)
 
     def conversation(self) -> Conversation:
+        opened, why = self.opened()
         return Conversation(
             flow=self.flow,
             protocol=self.protocol,
             lines=lambda: self.lines,
-            commands=self.commands,
+            commands=lambda: list_commands(self.flow.client_stream, self.reading.client),
             replies=self.replies,
-            tls=None,
+            tls=self.tls(),
             client_spans=lambda: self.spans[0],
             server_spans=lambda: self.spans[1],
+            opened=opened,
+            closed_because=why,
+            session=self.session,
         )
 
-    def commands(self) -> tuple[Command, ...]:
-        from labkit.decode.lines import list_commands
+    def tls(self) -> Tls | None:
+        if self.session is None:
+            return None
+        upgraded = self.reading.client or self.reading.server
+        started = _UPGRADE.get(self.protocol, "implicit") if upgraded else "implicit"
+        return Tls(self.session.version, self.session.cipher, self.session.server_name, started)
 
-        return list_commands(self.flow.client_stream, self.reading.client)
+    def opened(self) -> tuple[Conversation | None, tuple[str, ...]]:
+        """What the key log opens, as a conversation of its own, and why the rest stayed closed."""
+        if self.session is None or self.keylog is None:
+            return None, ()
+        result = decrypt.open_session(self.session, self.flow.client_stream, self.flow.server_stream, self.keylog)
+        why = tuple(dict.fromkeys(reason for _side, _start, reason in result.hidden))
+        if not result.client.data and not result.server.data:
+            return None, why
+        bursts = _bursts(result.client, result.server)
+        inside = replace(self.flow, client_stream=result.client, server_stream=result.server, bursts=bursts)
+        protocol = _INSIDE.get(self.protocol) or (self.protocol if self.decoder else recognise(inside))
+        # after STARTTLS and STLS the server waits for the client (RFC 3207 section 4.2, RFC 2595 section 4)
+        return _converse(inside, protocol, None, greeting=self.decoder is None, inside_tls=True), why
 
     def replies(self) -> tuple[Reply, ...]:
         if self.decoder is None:
@@ -192,23 +228,58 @@ class _Reader:
     @cached_property
     def spans(self) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
         client, server = self.flow.client_stream.data, self.flow.server_stream.data
-        if self.decoder is None:
+        if self.decoder is not None:
+            read: tuple[tuple[Span, ...], tuple[Span, ...]] = self.decoder.spans(client, server, self.reading)
+        elif self.session is None:
             return _unknown(client), _unknown(server)
-        both: tuple[tuple[Span, ...], tuple[Span, ...]] = self.decoder.spans(client, server, self.reading)
-        return both
+        else:
+            read = (), ()
+        if self.session is None:
+            return read
+        return (*read[0], *self.session.client_spans), (*read[1], *self.session.server_spans)
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
-        client = _lines(self.flow.client_stream, self.reading.client, self.spans[0])
-        server = _lines(self.flow.server_stream, self.reading.server, self.spans[1])
-        order = _order(self.flow)
-        return tuple(merge(client, server, key=order))
+        client, server = self.flow.client_stream, self.flow.server_stream
+        told = [
+            *_lines(client, self.reading.client, self.spans[0]),
+            *_lines(server, self.reading.server, self.spans[1]),
+        ]
+        if self.session is not None:
+            locate = {Side.CLIENT: locator(client), Side.SERVER: locator(server)}
+            told.extend(_record_line(record, locate[record.side](record.start)) for record in self.session.records)
+        if self.inside_tls:
+            told = [replace(line, inside_tls=True) for line in told]
+        return tuple(sorted(told, key=_order(self.flow)))
+
+
+def _record_line(record: Record, segment: Segment) -> Line:
+    visibility = Visibility.HIDDEN if record.encrypted else Visibility.HANDSHAKE
+    packet, time = segment.packet, segment.time
+    return Line(record.side, Kind.TLS, record.start, record.end, record.about, visibility, packet, time)
+
+
+def _bursts(client: Stream, server: Stream) -> tuple[Burst, ...]:
+    """The bursts of what was inside TLS, in the order of the packets that carried the records."""
+    said = sorted(
+        (segment.packet, segment.start, stream.side, segment)
+        for stream in (client, server)
+        for segment in stream.segments
+    )
+    bursts: list[Burst] = []
+    for packet, start, side, segment in said:
+        if bursts and bursts[-1].side is side:
+            bursts[-1] = bursts[-1]._replace(end=segment.end)
+        else:
+            bursts.append(Burst(side, start, segment.end, packet, segment.time))
+    return tuple(bursts)
 
 
 def _unknown(data: bytes) -> tuple[Span, ...]:
     if not data:
         return ()
-    return (Span(0, len(data), "unknown", f"{len(data)} octets", "Nothing here is mail."),)
+    meaning = _("This is neither SMTP nor POP3 nor TLS, as far as can be seen.")
+    return (Span(0, len(data), "unknown", _("{count} octets").format(count=len(data)), meaning),)
 
 
 def _lines(stream: Stream, units: list[Unit], spans: tuple[Span, ...]) -> Iterator[Line]:
@@ -219,22 +290,13 @@ def _lines(stream: Stream, units: list[Unit], spans: tuple[Span, ...]) -> Iterat
         for start, end in cut(data, unit.start, unit.end):
             seen = []
             while leaf is not None and leaf.start < end:
-                seen.append(leaf.visibility)
+                seen.append(leaf)
                 if leaf.end > end:
                     break
                 leaf = next(innermost, None)
             words = text(data[start : without_line_end(data, start, end)])
-            visibility = max(seen, key=_CLOSEDNESS.__getitem__, default=Visibility.READABLE)
             segment = locate(start)
-            yield Line(stream.side, unit.role.kind, start, end, words, visibility, segment.packet, segment.time)
-
-
-_CLOSEDNESS = {
-    visibility: rank
-    for rank, visibility in enumerate(
-        (Visibility.READABLE, Visibility.ENCODED, Visibility.HANDSHAKE, Visibility.GUESSABLE, Visibility.HIDDEN)
-    )
-}
+            yield Line(stream.side, unit.role.kind, start, end, words, closest(seen), segment.packet, segment.time)
 
 
 def _order(flow: Flow) -> Callable[[Line], tuple[int, int]]:

@@ -2,13 +2,21 @@
 
 For each fact about a mail exchange there is a verdict, the value where it can be had, and the packet and bytes that gave
 it away. Nothing here may know what the lab knows: it sees conversations without a key, and nothing else.
+
+A fact is read from the spans: their fields say what they are, their visibility says how much it takes to read them.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-from labkit.wire.flows import Side
+from labkit.decode.conversation import Conversation, Protocol
+from labkit.decode.spans import Span, Visibility
+from labkit.decode.tls import Record, TlsSession
+from labkit.texts import _
+from labkit.wire.flows import Flow, Side
 
 
 class Fact(StrEnum):
@@ -56,3 +64,186 @@ class Finding:
 
 
 Exposure = Mapping[Fact, Finding]
+
+# Which spans tell which fact; of two that are as readable, the one named first is taken.
+SOURCES: Mapping[Fact, tuple[str, ...]] = {
+    Fact.LOGIN_NAME: (
+        "pop3.user.name",
+        "pop3.apop.name",
+        "sasl.plain.authcid",
+        "sasl.login.name",
+        "sasl.cram.name",
+        "sasl.scram.name",
+        "sasl.oauth.name",
+    ),
+    Fact.PASSWORD: (
+        "pop3.pass.password",
+        "sasl.plain.password",
+        "sasl.login.password",
+        "sasl.cram.digest",
+        "sasl.scram.proof",
+        "pop3.apop.digest",
+    ),
+    Fact.SENDER: ("smtp.mail.sender", "message.from"),
+    Fact.RECIPIENTS: ("smtp.rcpt.recipient", "message.to"),
+    Fact.SUBJECT: ("message.subject",),
+    Fact.TEXT: ("message.text", "message.html"),
+    Fact.ATTACHMENT: ("message.attachment", "message.attached"),
+    Fact.CLIENT_NAME: ("smtp.ehlo.client",),
+    Fact.SERVER_NAME: ("smtp.greeting.server", "smtp.ehlo.server", "tls.server_name.host_name"),
+    Fact.MESSAGE_SIZE: ("smtp.parameter.size", "pop3.retr.octets", "smtp.content", "smtp.chunk", "pop3.content"),
+}
+_RANK = {field: (fact, rank) for fact, fields in SOURCES.items() for rank, field in enumerate(fields)}
+_VERDICTS = {
+    Visibility.READABLE: Verdict.READABLE,
+    Visibility.ENCODED: Verdict.ENCODED,
+    Visibility.HANDSHAKE: Verdict.READABLE,
+    Visibility.GUESSABLE: Verdict.GUESSABLE,
+    Visibility.HIDDEN: Verdict.HIDDEN,
+}
+_ORDER = {verdict: number for number, verdict in enumerate(Verdict)}
+_SIZES = {"smtp.content", "smtp.chunk", "pop3.content"}  # spans around a message: how long they are tells its size
+_NOT_MESSAGE = {"message.terminator", "message.stuffing"}
+_CLIENT_ONLY_IN_SMTP = {Fact.CLIENT_NAME}
+_POP3 = {Protocol.POP3, Protocol.POP3S}
+
+
+class _Found(NamedTuple):
+    """A span that tells a fact, and where it is."""
+
+    verdict: Verdict
+    rank: int
+    flow: Flow
+    side: Side
+    start: int
+    end: int
+    value: str | None
+
+
+def expose(conversations: Iterable[Conversation]) -> Exposure:
+    """What an eavesdropper learns from these conversations: one finding for each of the ten facts, the most revealing.
+
+    Only what crossed the wire counts: what a key log opened is not looked at.
+    """
+    known = tuple(conversations)
+    found: dict[Fact, list[_Found]] = {fact: [] for fact in Fact}
+    for conversation in known:
+        for fact, told in _told(conversation):
+            found[fact].append(told)
+    return {fact: _finding(fact, found[fact], known) for fact in Fact}
+
+
+def _told(conversation: Conversation) -> Iterator[tuple[Fact, _Found]]:
+    flow = conversation.flow
+    for side in Side:
+        for span in _walk(conversation.spans(side)):
+            ranked = _RANK.get(span.field)
+            if ranked is None:
+                continue
+            fact, rank = ranked
+            value, verdict = _value(span)
+            if value or verdict is Verdict.GUESSABLE:
+                yield fact, _Found(verdict, rank, flow, side, span.start, span.end, value)
+    if conversation.session is not None:
+        estimate = _size_under_tls(conversation.session, conversation.protocol)
+        if estimate:
+            first, last, size = estimate
+            words = _("at most {count} octets").format(count=size)
+            yield Fact.MESSAGE_SIZE, _Found(Verdict.SIZE_ONLY, 0, flow, first.side, first.start, last.end, words)
+
+
+def _walk(spans: Iterable[Span]) -> Iterator[Span]:
+    """Every span, outer ones first; inside one that tells a fact nothing else tells the same."""
+    for span in spans:
+        yield span
+        if span.children and (span.field not in _RANK or span.field in _SIZES):
+            yield from _walk(span.children)
+
+
+def _value(span: Span) -> tuple[str | None, Verdict]:
+    if span.field in _SIZES:
+        count = span.end - span.start - sum(part.end - part.start for part in _overhead(span))
+        return _("{count} octets").format(count=count), Verdict.READABLE
+    verdict = _VERDICTS[span.visibility]
+    if verdict is Verdict.GUESSABLE:
+        return None, verdict
+    if span.field in ("smtp.parameter.size", "pop3.retr.octets"):
+        return (_("{count} octets").format(count=span.value.strip()) if span.value.strip().isdigit() else None), verdict
+    return span.value.replace("\r\n", "\n").strip("\n"), verdict
+
+
+def _overhead(span: Span) -> Iterator[Span]:
+    for child in span.children:
+        if child.field in _NOT_MESSAGE:
+            yield child
+        yield from _overhead(child)
+
+
+def _finding(fact: Fact, found: list[_Found], conversations: tuple[Conversation, ...]) -> Finding:
+    if not found:
+        hidden = any(_could_hold(conversation, fact) for conversation in conversations)
+        return Finding(fact, Verdict.HIDDEN if hidden else Verdict.NOT_SENT)
+    best = min(found, key=lambda told: (_ORDER[told.verdict], told.rank))
+    value = best.value
+    if fact is Fact.RECIPIENTS:
+        same = (told.value for told in found if (told.verdict, told.rank) == (best.verdict, best.rank) and told.value)
+        value = ", ".join(dict.fromkeys(same))
+    return Finding(
+        fact=fact,
+        verdict=best.verdict,
+        value=value,
+        flow=best.flow.number,
+        side=best.side,
+        packet=_packet(best.flow, best.side, best.start),
+        burst=_burst(best.flow, best.side, best.start),
+        start=best.start,
+        end=best.end,
+    )
+
+
+def _packet(flow: Flow, side: Side, position: int) -> int | None:
+    stream = flow.stream(side)
+    return stream.segment_at(position).packet if stream.segments else None
+
+
+def _burst(flow: Flow, side: Side, position: int) -> int | None:
+    """The 1-based burst that holds a byte; None where the flow has none."""
+    numbers = [(burst.start, number) for number, burst in enumerate(flow.bursts, 1) if burst.side is side]
+    index = bisect_right(numbers, (position, len(flow.bursts) + 1)) - 1
+    return numbers[index][1] if index >= 0 else None
+
+
+def _could_hold(conversation: Conversation, fact: Fact) -> bool:
+    """Whether the conversation has encrypted application data in which the fact may have travelled."""
+    if conversation.session is None or not any(record.application for record in conversation.session.records):
+        return False
+    return not (fact in _CLIENT_ONLY_IN_SMTP and conversation.protocol in _POP3)
+
+
+def _size_under_tls(session: TlsSession, protocol: Protocol) -> tuple[Record, Record, int] | None:
+    """What the encrypted records still tell of the message's size: it cannot be longer than all that one side sent.
+
+    A message travels from the client in SMTP and from the server in POP3. What encryption adds to each record is taken
+    off (RFC 8446 section 5.2, RFC 5288 section 3, RFC 7905 section 2).
+    """
+    side = Side.SERVER if protocol in _POP3 else Side.CLIENT
+    records = [record for record in session.records if record.application and record.side is side]
+    if not records:
+        return None
+    overhead = _added(session)
+    size = sum(max(0, record.end - record.start - overhead) for record in records)
+    return records[0], records[-1], size
+
+
+def _added(session: TlsSession) -> int:
+    """Octets that each record has beyond its plaintext: the least that is possible, so that the estimate is a bound."""
+    header = 5
+    cipher = (session.cipher or "").upper()
+    tag = 8 if cipher.endswith(("CCM_8", "CCM_8_SHA256")) else 16
+    if session.version == "TLS 1.3":
+        return header + tag + 1
+    if "GCM" in cipher or "CCM" in cipher:
+        return header + 8 + tag
+    if "CHACHA20" in cipher:
+        return header + tag
+    return header
