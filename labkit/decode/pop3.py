@@ -103,8 +103,8 @@ class _Scanner:
         self.server_units: list[Unit] = []
         self.at = 0  # in the client's stream
         self.answered = 0  # in the server's stream
-        self.greeting = greeting and opened
         self.lost = not opened or not client.data
+        self.greeting = greeting and opened and not self.begins_with_answer()
 
     def read(self) -> Reading:
         if self.greeting:
@@ -134,6 +134,14 @@ class _Scanner:
         if server_tls is not None and client_tls is None:
             client_tls = len(self.client)
         return Reading(self.client_units, self.server_units, client_tls, server_tls)
+
+    def begins_with_answer(self) -> bool:
+        """Whether the greeting is missing: lines follow the first "+OK", as the client's first command asks for."""
+        second = line_end(self.server, 0, len(self.server))
+        if second == len(self.server) or _STATUS.match(self.server, second) or not _STATUS.match(self.server):
+            return False
+        _unit, follows = self.command(line_end(self.client, 0, len(self.client)))
+        return follows is not None
 
     def command(self, end: int) -> tuple[Unit, Role | None]:
         if self.lost and not _SHAPE.match(self.client, self.at):
@@ -169,7 +177,7 @@ class _Scanner:
             at = self.answered
             self.answered = line_end(self.server, at, len(self.server))
             found = _STATUS.match(self.server, at)
-            if not found:
+            if not found or (found.group(1) == b"+" and about not in ("AUTH", "")):  # only AUTH goes on after a plus
                 self.server_units.append(Unit(Role.FRAGMENT, at, self.answered))
                 continue
             code = found.group(1).decode("ascii").upper()
