@@ -1,0 +1,156 @@
+"""The comparison: the same exchange under several policies, side by side.
+
+Three views: what was said, what somebody on the way learns, what it costs. They show only numbers that repeat everywhere;
+`exact` adds packets and the bytes of TLS handshakes, which depend on the operating system and the TLS library.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from markupsafe import Markup
+
+from labkit.decode.conversation import Conversation
+from labkit.decode.cost import Cost
+from labkit.decode.exposure import Exposure, Fact, Verdict
+from labkit.show.dialogue import Dialogue, Part, beyond, parts, sides
+from labkit.show.exposure import fact_name
+from labkit.show.marks import Look, legend, legend_text, look
+from labkit.show.portions import payload, portions
+from labkit.show.safe import block, grid, pad, visible
+from labkit.show.view import View, render
+from labkit.texts import _
+from labkit.wire.flows import Side
+
+TEXT_WIDTH = 118  # columns of a side-by-side text
+NARROWEST = 26  # columns; where a session would get less, sessions stand below each other
+TEXT_ROWS = 48  # rows of a side-by-side text
+HTML_RUNS = 60  # runs of a conversation in a column
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One exchange under one policy. title: the policy's title; exposure: what the conversations give away."""
+
+    title: str
+    conversations: tuple[Conversation, ...]
+    exposure: Exposure
+    cost: Cost
+
+
+class SideBySide(View):
+    """The dialogues in columns, each run in one line."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self.title = _("What was said, side by side")
+        self.sessions = tuple(sessions)
+        self.columns = tuple(tuple(parts(session.conversations)) for session in sessions)
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """The marks that occur."""
+        return legend(run.headline.look for column in self.columns for part in column for run in part.runs)
+
+    def text(self) -> str:
+        width = (TEXT_WIDTH + 3) // max(len(self.sessions), 1) - 3
+        if width < NARROWEST:
+            return "\n\n".join(f"{session.title}\n{Dialogue(session.conversations)}" for session in self.sessions)
+        titles = [pad(visible(session.title), width) for session in self.sessions]
+        rows = list(zip_longest(*(list(_column(column, width)) for column in self.columns), fillvalue=" " * width))
+        left_out = [beyond(len(rows) - TEXT_ROWS)] if len(rows) > TEXT_ROWS else []
+        ruled = ["─" * width for _session in self.sessions]
+        lines = [" │ ".join(titles), "─┼─".join(ruled), *(" │ ".join(row) for row in rows[:TEXT_ROWS]), *left_out]
+        return block([self.title, "", *lines, "", legend_text(self.looks)])
+
+    def body(self) -> Markup:
+        columns = [
+            {"title": session.title, "parts": column}
+            for session, column in zip(self.sessions, self.columns, strict=True)
+        ]
+        values = {"title": self.title, "columns": columns, "looks": self.looks, "sides": sides()}
+        return render("side-by-side.html", values | {"limit": HTML_RUNS, "beyond": beyond})
+
+
+def _column(column: Sequence[Part], width: int) -> Iterator[str]:
+    for part in column:
+        yield pad(visible(part.protocol), width)
+        for run in part.runs:
+            side = "C:" if run.side is Side.CLIENT else "S:"
+            yield pad(f"{side} {run.headline.look.mark} {visible(run.headline.text)}", width)
+        yield " " * width
+
+
+class ExposureMatrix(View):
+    """Facts down, policies across: which policy hides what."""
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self.title = _("What somebody on the way learns")
+        self.policies = [session.title for session in sessions]
+        self.rows = [
+            (fact_name(fact), [look(_verdict(session, fact)) for session in sessions])
+            for fact in Fact
+            if any(fact in session.exposure for session in sessions)
+        ]
+
+    def text(self) -> str:
+        rows = [(_("Fact"), *self.policies), *((fact, *(item.label for item in looks)) for fact, looks in self.rows)]
+        return block([self.title, "", *grid(rows, [20] * len(rows[0]))])
+
+    def body(self) -> Markup:
+        return render("matrix.html", {"title": self.title, "policies": self.policies, "rows": self.rows})
+
+
+def _verdict(session: Session, fact: Fact) -> Verdict:
+    finding = session.exposure.get(fact)
+    return finding.verdict if finding else Verdict.NOT_SENT
+
+
+class CostTable(View):
+    """What each policy costs. exact: with packets and all bytes, which differ from machine to machine."""
+
+    def __init__(self, sessions: Sequence[Session], *, exact: bool = False) -> None:
+        self.title = _("What it costs")
+        self.columns = [_("Policy"), _("Connections"), _("Round trips"), _("Bytes")]
+        if exact:
+            self.columns = [_("Policy"), _("Connections"), _("Round trips"), _("Packets"), _("Bytes")]
+        self.rows = [_cost_row(session, exact=exact) for session in sessions]
+
+    def text(self) -> str:
+        return block([self.title, "", *grid([self.columns, *self.rows], [28] * len(self.columns))])
+
+    def body(self) -> Markup:
+        return render("cost.html", {"title": self.title, "columns": self.columns, "rows": self.rows})
+
+
+def _cost_row(session: Session, *, exact: bool) -> list[str]:
+    cost = session.cost
+    row = [session.title, f"{cost.connections:,}", f"{cost.round_trips:,}"]
+    if exact:
+        return [*row, f"{cost.packets:,}", f"{cost.bytes:,}"]
+    return [*row, payload(portions(session.conversations))]
+
+
+class Comparison(View):
+    """The three views of a comparison; each is there by itself as well."""
+
+    def __init__(self, sessions: Sequence[Session], *, exact: bool = False) -> None:
+        self.title = _("{count} sessions side by side").format(count=len(sessions))
+        self.dialogue = SideBySide(sessions)
+        self.exposure = ExposureMatrix(sessions)
+        self.cost = CostTable(sessions, exact=exact)
+
+    @property
+    def parts(self) -> tuple[View, ...]:
+        """The three views, in order."""
+        return self.dialogue, self.exposure, self.cost
+
+    def text(self) -> str:
+        return "\n\n".join(part.text() for part in self.parts)
+
+    def body(self) -> Markup:
+        return Markup("\n").join(part.body() for part in self.parts)
+
+
+def comparison(sessions: Sequence[Session], *, exact: bool = False) -> Comparison:
+    """Sessions side by side. exact: with numbers that differ from machine to machine, for a terminal, not for a notebook."""
+    return Comparison(sessions, exact=exact)

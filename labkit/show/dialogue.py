@@ -1,0 +1,132 @@
+"""The dialogue: what the two sides said, line by line, each with the mark that says who else could read it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from markupsafe import Markup
+
+from labkit.decode.conversation import Conversation, Protocol
+from labkit.show.marks import Look, legend, legend_text
+from labkit.show.runs import Run, runs
+from labkit.show.safe import block, fit, visible
+from labkit.show.view import View, render
+from labkit.texts import _
+from labkit.wire.flows import Endpoint, Side
+
+TEXT_LINES = 25  # lines of a conversation in text
+TEXT_WIDTH = 100  # columns
+HTML_RUNS = 300  # runs of a conversation in HTML
+HTML_FOLDED = 400  # lines inside one fold
+
+NAMES = {
+    Protocol.SMTP: "SMTP",
+    Protocol.POP3: "POP3",
+    Protocol.SMTPS: "SMTPS",
+    Protocol.POP3S: "POP3S",
+    Protocol.TLS: "TLS",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One conversation, ready to be shown. left_out: what of it is too long to be shown, in words."""
+
+    title: str
+    protocol: str
+    runs: tuple[Run, ...]
+    left_out: str = ""
+
+
+def name_of(endpoint: Endpoint) -> str:
+    """An endpoint for people: its name or address. Ports are not told, because a client's port never repeats."""
+    return endpoint.name or endpoint.address
+
+
+def protocol_of(conversation: Conversation) -> str:
+    """The protocol's name for people."""
+    return NAMES.get(conversation.protocol, _("unknown protocol"))
+
+
+def title_of(conversation: Conversation) -> str:
+    """A conversation in a few words: protocol and both ends."""
+    flow = conversation.flow
+    return f"{protocol_of(conversation)}  {name_of(flow.client)} → {name_of(flow.server)}"
+
+
+def parts(conversations: Iterable[Conversation]) -> Iterator[Part]:
+    """The conversations, and after each what a key log opened of it."""
+    for conversation in conversations:
+        yield _part(title_of(conversation), conversation)
+        if conversation.opened:
+            title = _("{title}, inside TLS: only the two ends can read this")
+            yield _part(title.format(title=title_of(conversation)), conversation.opened)
+
+
+def _part(title: str, conversation: Conversation) -> Part:
+    found = runs(conversation)
+    left = len(found) - HTML_RUNS
+    left_out = beyond(sum(len(run.rows) for run in found[HTML_RUNS:])) if left > 0 else ""
+    return Part(title, protocol_of(conversation), found[:HTML_RUNS], left_out)
+
+
+def beyond(count: int) -> str:
+    """What is said where a view stops before the capture does."""
+    return _("… {count:,} more lines, in the capture").format(count=count)
+
+
+def sides() -> dict[Side, str]:
+    """The two sides in the reader's language."""
+    return {Side.CLIENT: _("Client"), Side.SERVER: _("Server")}
+
+
+class Dialogue(View):
+    """The dialogue of some conversations."""
+
+    def __init__(self, conversations: Sequence[Conversation]) -> None:
+        self.title = _("Dialogue")
+        self.parts = tuple(parts(conversations))
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """The marks that occur."""
+        return legend(row.look for part in self.parts for run in part.runs for row in run.rows + run.folded)
+
+    def text(self) -> str:
+        if not self.parts:
+            return nothing()
+        lines = []
+        for part in self.parts:
+            lines += [visible(part.title), *_text_lines(part), ""]
+        return block([*lines, legend_text(self.looks)])
+
+    def body(self) -> Markup:
+        values = {"parts": self.parts, "looks": self.looks, "sides": sides(), "nothing": nothing()}
+        return render("dialogue.html", values | {"limit": HTML_FOLDED, "beyond": beyond})
+
+
+def nothing() -> str:
+    """What is said where there is no conversation to show."""
+    return _("Nothing was said: the capture holds no TCP connection with data.")
+
+
+def _text_lines(part: Part) -> Iterator[str]:
+    total = sum(len(run.rows) + bool(run.more) for run in part.runs)
+    room = total if total <= TEXT_LINES else TEXT_LINES - 1
+    yield from islice(_all_lines(part), room)
+    if total > room:
+        yield beyond(total - room)
+
+
+def _all_lines(part: Part) -> Iterator[str]:
+    for run in part.runs:
+        side = "C:" if run.side is Side.CLIENT else "S:"
+        for row in run.rows:
+            yield fit(f"{side} {row.look.mark} {visible(row.text)}", TEXT_WIDTH)
+        if run.more:
+            yield f"{side}   {run.more}"
+
+
+def dialogue(conversations: Sequence[Conversation]) -> Dialogue:
+    """What was said in these conversations, with the mark that says who could read each line."""
+    return Dialogue(conversations)

@@ -1,0 +1,83 @@
+"""The exposure as a table: for each fact what an eavesdropper gets of it, and the bytes that gave it away."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from labkit.decode.conversation import Conversation, Protocol
+from labkit.decode.exposure import Exposure, Fact, Finding
+from labkit.show.dialogue import NAMES
+from labkit.show.marks import Look, look
+from labkit.show.safe import block, fit, grid, visible
+from labkit.show.view import View, render
+from labkit.texts import _
+from labkit.wire.flows import Side
+
+LONGEST_VALUE = 400  # characters of a value in HTML
+TEXT_COLUMNS = (14, 12, 40, 46)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One fact, ready to be shown."""
+
+    fact: str
+    look: Look
+    value: str
+    where: str
+
+
+def fact_name(fact: Fact) -> str:
+    """A fact in the reader's language."""
+    return _(fact.value)
+
+
+def where(finding: Finding, conversation: Conversation | None = None) -> str:
+    """The bytes that gave a fact away, told so that it repeats everywhere: by burst and by position within the stream.
+
+    conversation: the one that the finding is about. Positions count from 0, and the last one is included; inside TLS
+    they are not told, because they depend on the size of the handshake.
+    """
+    if finding.side is None or finding.start is None or finding.end is None:
+        return ""
+    protocol = conversation.protocol if conversation else Protocol.UNKNOWN
+    side = _("client") if finding.side is Side.CLIENT else _("server")
+    values = {"protocol": NAMES.get(protocol, _("flow {number}").format(number=finding.flow)), "side": side}
+    values |= {"burst": str(finding.burst), "first": f"{finding.start:,}", "last": f"{finding.end - 1:,}"}
+    session = conversation.session if conversation else None
+    if session and finding.end > (session.client_start if finding.side is Side.CLIENT else session.server_start):
+        return _("{protocol} {side}, burst {burst}").format(**values)
+    if finding.end - finding.start == 1:
+        return _("{protocol} {side}, burst {burst}, byte {first}").format(**values)
+    return _("{protocol} {side}, burst {burst}, bytes {first}–{last}").format(**values)
+
+
+class ExposureTable(View):
+    """The exposure of one capture."""
+
+    def __init__(self, exposure: Exposure, conversations: Sequence[Conversation]) -> None:
+        self.title = _("What somebody on the way learns")
+        self.rows = tuple(_rows(exposure, conversations))
+
+    def text(self) -> str:
+        head = (_("Fact"), _("Verdict"), _("Value"), _("Where"))
+        rows = [(row.fact, row.look.label, row.value, row.where) for row in self.rows]
+        return block([self.title, *grid([head, *rows], TEXT_COLUMNS)])
+
+    def body(self) -> Markup:
+        return render("exposure.html", {"title": self.title, "rows": self.rows})
+
+
+def _rows(exposure: Exposure, conversations: Sequence[Conversation]) -> Iterator[Row]:
+    by_flow = {conversation.flow.number: conversation for conversation in conversations}
+    for fact in Fact:
+        finding = exposure.get(fact)
+        if finding is not None:
+            value = fit(visible(finding.value or ""), LONGEST_VALUE)
+            yield Row(fact_name(fact), look(finding.verdict), value, where(finding, by_flow.get(finding.flow or 0)))
+
+
+def exposure_table(exposure: Exposure, conversations: Sequence[Conversation] = ()) -> ExposureTable:
+    """What an eavesdropper learns. conversations: those it was computed from, so that "where" can name their protocols."""
+    return ExposureTable(exposure, conversations)

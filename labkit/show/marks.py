@@ -1,0 +1,86 @@
+"""The one vocabulary: for each verdict and visibility a mark, a word, and the colours that repeat them.
+
+Colour never says anything alone: everywhere it is used, the mark or the word stands beside it. The palette is here and
+nowhere else. A test holds it to WCAG 2.2 (ink on its fill 4.5:1, stroke on white 3:1) and keeps all colours apart for
+people with deuteranopia and protanopia.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from labkit.decode.conversation import Kind, Line
+from labkit.decode.exposure import Verdict
+from labkit.decode.spans import Visibility
+from labkit.texts import _
+
+TEXT = "#1f2937"  # words in figures, on white
+FAINT = "#566174"  # axes and captions in figures, on white
+PROTOCOL = "protocol words"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How one verdict or visibility is shown. fill: an area; ink: text on that area; stroke: a line on white."""
+
+    name: str
+    mark: str
+    fill: str
+    ink: str
+    stroke: str
+
+    @property
+    def word(self) -> str:
+        """The verdict in the reader's language."""
+        return _(self.name)
+
+    @property
+    def label(self) -> str:
+        """Mark and word."""
+        return f"{self.mark} {self.word}"
+
+
+_ORDER = (
+    Look(PROTOCOL, "·", "#e2e8f0", TEXT, "#334155"),
+    Look(Visibility.READABLE, "●", "#c2410c", "#ffffff", "#b93a08"),
+    Look(Visibility.ENCODED, "◐", "#eab308", TEXT, "#bd8600"),
+    Look(Visibility.GUESSABLE, "◒", "#9333ea", "#ffffff", "#9333ea"),
+    Look(Verdict.SIZE_ONLY, "◌", "#7dd3fc", TEXT, "#0284c7"),
+    Look(Visibility.HANDSHAKE, "◇", "#94a3b8", TEXT, "#8492a8"),
+    Look(Visibility.HIDDEN, "○", "#0f766e", "#ffffff", "#0f766e"),
+    Look(Verdict.NOT_SENT, "–", "#f1f5f9", TEXT, "#64748b"),
+)
+LOOKS: Mapping[str, Look] = MappingProxyType({look.name: look for look in _ORDER})
+
+# Commands whose argument says who somebody is or what they know. All other readable commands and replies are
+# protocol words: anybody can read them too, but they are the same for everybody.
+PERSONAL = frozenset({"MAIL", "RCPT", "VRFY", "EXPN", "USER", "PASS", "APOP", "AUTH"})
+
+
+def look(what: Verdict | Visibility) -> Look:
+    """How a verdict or a visibility is shown."""
+    return LOOKS[what.value]
+
+
+def look_of(line: Line) -> Look:
+    """How a line of a dialogue is shown: by its visibility, and protocol words apart from what is about people."""
+    about_people = line.kind in {Kind.MESSAGE, Kind.AUTH} or (line.kind is Kind.COMMAND and verb(line) in PERSONAL)
+    if line.visibility is Visibility.READABLE and not about_people:
+        return LOOKS[PROTOCOL]
+    return look(line.visibility)
+
+
+def verb(line: Line) -> str:
+    """The command's first word, in upper case."""
+    return line.text.partition(" ")[0].partition(":")[0].upper()
+
+
+def legend(looks: Iterable[Look]) -> tuple[Look, ...]:
+    """The looks that occur, each once, in the vocabulary's order."""
+    seen = {item.name for item in looks}
+    return tuple(item for item in _ORDER if item.name in seen)
+
+
+def legend_text(looks: Iterable[Look]) -> str:
+    """One line that says what each mark means."""
+    return "   ".join(item.label for item in legend(looks))

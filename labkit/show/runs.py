@@ -1,0 +1,155 @@
+"""Runs: how a long dialogue becomes short enough to look at.
+
+What belongs together (a reply of several lines, a message, a listing, a flight of TLS records) is one run. A run shows what
+tells most, and folds the rest. Every face uses the same runs, so a learner finds in the figure what the text showed.
+Sizes of a handshake are never told: they depend on the TLS library.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+
+from labkit.decode.conversation import Conversation, Kind, Line
+from labkit.decode.spans import Visibility
+from labkit.show.marks import Look, look, look_of
+from labkit.texts import _
+from labkit.wire.flows import Side
+
+SHORT = 3  # a run of so many lines is shown whole
+RECORD_HEADER = 5  # octets before a TLS record's payload (RFC 8446 section 5.1)
+
+# What tells most in a run: how a server lets people in, and whom a message is from, for, and about.
+TELLING = {
+    Kind.REPLY: re.compile(r"(?i)\d{3}[- ](?:AUTH|STARTTLS)\b"),
+    Kind.LISTING: re.compile(r"(?i)(?:SASL|STLS|USER)\b"),
+    Kind.MESSAGE: re.compile(r"(?i)(?:From|To|Subject):"),
+}
+NOTHING = re.compile(r"(?!)")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line as it is shown. text: as it was on the wire, not yet made visible."""
+
+    look: Look
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Lines of one side that belong together. rows: what is shown of them; folded: the rest, and `more` says what it is.
+
+    headline: the run in a single row, for a figure or a narrow column. size: octets of all its lines. is_ciphertext: they
+    are TLS records that carry mail, and nothing but their size can be seen.
+    """
+
+    side: Side
+    kind: Kind
+    rows: tuple[Row, ...]
+    folded: tuple[Row, ...]
+    more: str
+    headline: Row
+    size: int
+    is_ciphertext: bool = False
+
+
+def runs(conversation: Conversation) -> tuple[Run, ...]:
+    """The conversation's lines, gathered into runs, in the order of the wire."""
+    secret = application_data(conversation)
+    grouped = groupby(conversation.lines, _belongs(conversation, secret))
+    return tuple(_run(tuple(lines), secret) for _key, lines in grouped)
+
+
+def application_data(conversation: Conversation) -> frozenset[tuple[Side, int]]:
+    """Side and start of the TLS records that carry mail, as far as an eavesdropper can infer; all others set TLS up."""
+    records = conversation.session.records if conversation.session else ()
+    return frozenset((record.side, record.start) for record in records if record.application)
+
+
+def _belongs(conversation: Conversation, secret: frozenset[tuple[Side, int]]) -> Callable[[Line], object]:
+    """What lines of one run have in common."""
+    replies = [reply.start for reply in conversation.replies]
+
+    def key(line: Line) -> object:
+        if line.kind in {Kind.MESSAGE, Kind.LISTING}:
+            return line.side, line.kind
+        if line.kind is Kind.TLS:
+            return line.side, line.kind, (line.side, line.start) in secret
+        if line.side is Side.SERVER:
+            return line.side, line.kind, bisect_right(replies, line.start)
+        return line.side, line.kind, line.start
+
+    return key
+
+
+def _run(lines: tuple[Line, ...], secret: frozenset[tuple[Side, int]]) -> Run:
+    first = lines[0]
+    if (first.side, first.start) in secret:
+        return _ciphertext(lines)
+    if first.kind is Kind.TLS:
+        return _handshake(lines)
+    shown = set(lines if len(lines) <= SHORT else _telling(lines))
+    rows = tuple(_row(line) for line in lines if line in shown)
+    folded = tuple(_row(line) for line in lines if line not in shown)
+    return Run(first.side, first.kind, rows, folded, _more(len(folded)), _headline(lines), _size(lines))
+
+
+def _row(line: Line) -> Row:
+    return Row(look_of(line), line.text)
+
+
+def _size(lines: tuple[Line, ...]) -> int:
+    return sum(line.end - line.start for line in lines)
+
+
+def _telling(lines: tuple[Line, ...]) -> Iterator[Line]:
+    """The lines that tell most, and the first one, except of a message, whose first line seldom tells anything."""
+    telling = TELLING.get(lines[0].kind, NOTHING)
+    marked = [line for line in lines if telling.match(line.text)][:SHORT]
+    if lines[0].kind is not Kind.MESSAGE or not marked:
+        yield lines[0]
+    yield from marked
+
+
+def _headline(lines: tuple[Line, ...]) -> Row:
+    """A reply is known by how it lets people in, a message by its subject, everything else by its first line."""
+    telling = TELLING.get(lines[0].kind, NOTHING)
+    marked = [line for line in lines if telling.match(line.text)]
+    if lines[0].kind is Kind.MESSAGE:
+        marked = [line for line in marked if line.text.casefold().startswith("subject:")]
+    best = marked[0] if marked else lines[0]
+    return Row(look_of(best), f"{best.text} …" if len(lines) > 1 else best.text)
+
+
+def _more(count: int) -> str:
+    if count == 1:
+        return _("… 1 more line")
+    return _("… {count:,} more lines").format(count=count) if count else ""
+
+
+def _ciphertext(lines: tuple[Line, ...]) -> Run:
+    records = tuple(Row(look(Visibility.HIDDEN), line.text) for line in lines)
+    shown = records[0]
+    payload = _size(lines) - RECORD_HEADER * len(lines)
+    if len(lines) > 1:
+        words = _("application data, {count} records, {payload:,} bytes").format(count=len(lines), payload=payload)
+        shown = Row(shown.look, words)
+    folded = records if len(lines) > 1 else ()
+    more = _("… record by record") if folded else ""
+    headline = Row(shown.look, _("{payload:,} bytes").format(payload=payload))
+    return Run(lines[0].side, Kind.TLS, (shown,), folded, more, headline, _size(lines), is_ciphertext=True)
+
+
+def _handshake(lines: tuple[Line, ...]) -> Run:
+    """How many records a flight has depends on the TLS library: a repeated kind of message is named once.
+
+    ChangeCipherSpec, which says nothing in TLS 1.3, stands last.
+    """
+    names = dict.fromkeys(map(attrgetter("visibility", "text"), lines))
+    ordered = sorted(names, key=lambda name: name[1].startswith("ChangeCipherSpec"))
+    rows = tuple(Row(look(visibility), text) for visibility, text in ordered)
+    more = _("… the rest of the handshake") if rows[1:] else ""
+    return Run(lines[0].side, Kind.TLS, rows[:1], rows[1:], more, rows[0], _size(lines))

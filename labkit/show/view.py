@@ -1,0 +1,74 @@
+"""A view: something to look at, with a text face and an HTML face.
+
+Text is for a terminal, a screen reader and a diff. HTML is a static fragment: no script, nothing loaded from anywhere, and
+still readable where a notebook that is not trusted takes its style sheet away; marks keep their colours there, because
+those are written at the element. Templates escape everything, and `visible` makes harmless whatever they are given.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from labkit.show.marks import Look
+from labkit.show.safe import visible
+from labkit.texts import _
+
+
+def _harmless(value: object) -> object:
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("labkit.show"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_harmless,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"_": _, "style_of": style_of}
+    return environment
+
+
+def render(template: str, values: Mapping[str, object]) -> Markup:
+    """The template of that name in show/templates, filled in."""
+    return Markup(_environment().get_template(template).render(values))  # noqa: S704 (autoescape is on)
+
+
+class View:
+    """Something to look at. In a notebook it shows itself; `print` gives the text."""
+
+    title: str = ""
+
+    def text(self) -> str:
+        """The view in plain text, with no control character but the line feed."""
+        raise NotImplementedError
+
+    def body(self) -> Markup:
+        """The view in HTML without its style sheet, for a page that has it already."""
+        raise NotImplementedError
+
+    def html(self) -> str:
+        """The view as one HTML fragment with its style sheet."""
+        return str(render("view.html", {"body": self.body()}))
+
+    def __str__(self) -> str:
+        return self.text()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return {"text/plain": self.text(), "text/html": self.html()}
+
+
+def style_of(look: Look) -> str:
+    """The look's colours for a style attribute: both, so that any theme around it is right."""
+    return f"background-color:{look.fill};color:{look.ink}"
