@@ -178,7 +178,7 @@ def _gap_between(stream: Stream, start: int, end: int) -> bool:
 
 
 def _where(stream: Stream, position: int) -> tuple[int, int]:
-    if not stream.segments:
+    if not len(stream.segments):
         return 0, 0
     segment = stream.segment_at(position)
     return segment.packet, segment.time
@@ -374,6 +374,8 @@ def _cbc_opener(key: bytes, mac_key: bytes, digest: str, first_iv: bytes, encryp
     first_iv: TLS 1.0 takes each record's IV from the last block before it; later versions send it and leave this empty.
     """
     size = hmac.new(b"", None, digest).digest_size
+    trailer = size if encrypt_then_mac else 0
+    intact_end = 0  # of the last record whose own MAC was right: with encrypt-then-MAC that says nothing of the IV
 
     def check(sequence: int, header: bytes, content: bytes, mac: bytes) -> None:
         covered = sequence.to_bytes(8, "big") + header + len(content).to_bytes(2, "big") + content
@@ -381,18 +383,23 @@ def _cbc_opener(key: bytes, mac_key: bytes, digest: str, first_iv: bytes, encryp
             raise InvalidTag
 
     def open_record(sequence: int, data: bytes, start: int, end: int) -> tuple[int, bytes]:
+        nonlocal intact_end
         header, sealed = data[start : start + 3], data[start + HEADER : end]
         if encrypt_then_mac:
             sealed, mac = sealed[:-size], sealed[-size:]
             check(sequence, header, sealed, mac)
-        iv = (data[start - 16 : start] if sequence else first_iv) if first_iv else sealed[:16]
+            follows, intact_end = start == intact_end, end
+            if first_iv and sequence and not follows:
+                raise InvalidTag
+        chained = data[start - trailer - 16 : start - trailer] if sequence else first_iv
+        iv = chained if first_iv else sealed[:16]
         blocks = sealed if first_iv else sealed[16:]
         if not blocks or len(blocks) % 16 or len(iv) != 16:
             raise InvalidTag
         decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
         plaintext = decryptor.update(blocks) + decryptor.finalize()
         padding = plaintext[-1] + 1
-        kept = len(plaintext) - padding - (0 if encrypt_then_mac else size)
+        kept = len(plaintext) - padding - size + trailer
         if kept < 0 or plaintext[-padding:] != bytes([padding - 1]) * padding:
             raise InvalidTag
         if not encrypt_then_mac:

@@ -5,7 +5,6 @@ TLS 1.3 everything after the hellos is, and even the record type is disguised as
 infers: what the server sends before the client's first encrypted record, and that record, finish the handshake.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -198,11 +197,10 @@ def _wire_order(sides: list[_Side]) -> list[tuple[int, int]]:
     """(side, number of the record) by the packet that brought the record's first byte; a side's own order always holds."""
     keyed: list[tuple[int, int, int]] = []
     for which, side in enumerate(sides):
-        starts = [segment.start for segment in side.stream.segments]
         packet = 0
         for number, record in enumerate(side.raw):
-            if starts:
-                packet = max(packet, side.stream.segments[max(bisect_right(starts, record.start) - 1, 0)].packet)
+            if len(side.stream.segments):
+                packet = max(packet, side.stream.segment_at(record.start).packet)
             keyed.append((packet, which, number))
     return [(which, number) for _packet, which, number in sorted(keyed)]
 

@@ -123,12 +123,12 @@ def _server_name(cut: Cutter, _place: Place) -> str:
 
     def each(inner: Cutter) -> str:
         while inner.left:
-            inner.number(1, "tls.server_name.type", _("0 is a host name; nothing else was ever defined."))
+            inner.number(1, "tls.sni.type", _("0 is a host name; nothing else was ever defined."))
             leak = _("The name of the server that the client wants, readable by everybody on the way.")
-            names.append(text(inner.opaque(2, "tls.server_name.host_name", leak, text)))
+            names.append(text(inner.opaque(2, "tls.sni.name", leak, text)))
         return ", ".join(names)
 
-    cut.vector(2, "tls.server_name.list", each)
+    cut.vector(2, "tls.sni.list", each)
     return ", ".join(names)
 
 
