@@ -11,14 +11,15 @@ packet numbers of a flow are kept as columns of numbers and become objects when 
 
 import socket
 from array import array
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from heapq import heappop, heappush
+from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeVar, overload
 
 from labkit.wire.frames import ETHERNET, Frame
+from labkit.wire.ordering import CIRCLE, LAST, Incoming, Ordered
 from labkit.wire.packets import (
     ACK,
     FIN,
@@ -105,21 +106,6 @@ class _Column(Sequence[_Item]):
         return repr(tuple(self))
 
 
-class _Numbers(_Column[int]):
-    """Packet numbers."""
-
-    __slots__ = ("_numbers",)
-
-    def __init__(self, numbers: "array[int]") -> None:
-        self._numbers = numbers
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def _item(self, index: int) -> int:
-        return self._numbers[index]
-
-
 class _Segments(_Column[Segment]):
     """A stream's segments: which packet brought each, and where each ends; they touch, so an end is the next one's start."""
 
@@ -167,32 +153,33 @@ class Burst(NamedTuple):
     time: int
 
 
-class _Bursts(_Column[Burst]):
-    """The bursts of two streams, found when first asked for.
+class _Found(_Column[_Item]):
+    """Items that are found together, when the first of them is asked for."""
+
+    __slots__ = ("_find", "_items")
+
+    def __init__(self, find: Callable[[], list[_Item]]) -> None:
+        self._find = find
+        self._items: list[_Item] | None = None
+
+    def _all(self) -> list[_Item]:
+        if self._items is None:
+            self._items = self._find()
+        return self._items
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def _item(self, index: int) -> _Item:
+        return self._all()[index]
+
+
+def _bursts(client: _Segments, server: _Segments) -> Iterator[Burst]:
+    """The bursts of two streams.
 
     A byte counts as said when everything before it in its stream is there, as its receiver would see it; so reordering and
     retransmission inside a burst do not tear it.
     """
-
-    __slots__ = ("_client", "_found", "_server")
-
-    def __init__(self, client: _Segments, server: _Segments) -> None:
-        self._client, self._server = client, server
-        self._found: list[Burst] | None = None
-
-    def _bursts(self) -> list[Burst]:
-        if self._found is None:
-            self._found = list(_merged(self._client, self._server))
-        return self._found
-
-    def __len__(self) -> int:
-        return len(self._bursts())
-
-    def _item(self, index: int) -> Burst:
-        return self._bursts()[index]
-
-
-def _merged(client: _Segments, server: _Segments) -> Iterator[Burst]:
     columns = {Side.CLIENT: client, Side.SERVER: server}
     said: list[tuple[int, int, Side]] = []  # when a segment could be read, its index, who sent it
     for side, column in columns.items():
@@ -270,28 +257,29 @@ def reassemble(frames: Sequence[Frame], book: Book | None = None, progress: Prog
 
 def _read_in_place(frames: Frames, connections: "_Connections", report: Progress) -> None:
     """The fast path: plain packets are read where they lie. It does as `_Connections.frame` does, and leaves it the rest."""
-    buffer, unpack, find = frames.buffer, PLAIN_TCP.unpack_from, connections.directions.get
-    for number, (start, size) in enumerate(frames.walk(report), 1):
-        if size >= PLAIN_SIZE:
-            kind, total, shape, key, sequence, flags = unpack(buffer, start)
-            if kind == PLAIN_START and shape & PLAIN_MASK == PLAIN_VALUE and flags >= _SHORTEST:
-                length = total - 20 - (flags >> 10 & 0x3C)
-                end = start + 14 + total
-                if length >= 0 and end <= start + size:
-                    direction = find(key)
-                    if direction is None or flags & _UNUSUAL or (length and sequence != direction.next):
-                        segment = TcpSegment(key, sequence, flags & 0xFF, buffer[end - length : end], length)
-                        connections.segment(segment, (number,))
+    unpack, find = PLAIN_TCP.unpack_from, connections.directions.get
+    number = 0
+    for buffer, starts, sizes in frames.windows(report):
+        for start, size in zip(starts, sizes, strict=True):
+            number += 1
+            if size >= PLAIN_SIZE:
+                kind, total, shape, key, sequence, flags = unpack(buffer, start)
+                if kind == PLAIN_START and shape & PLAIN_MASK == PLAIN_VALUE and flags >= _SHORTEST:
+                    length = total - 20 - (flags >> 10 & 0x3C)
+                    end = start + 14 + total
+                    if length >= 0 and end <= start + size:
+                        direction = find(key)
+                        if direction is None or flags & _UNUSUAL or (length and sequence != direction.next):
+                            segment = TcpSegment(key, sequence, flags & 0xFF, buffer[end - length : end], length)
+                            connections.segment(segment, (number,))
+                        elif length:
+                            direction.packets.append(number)
+                            direction.chunks.append(buffer[end - length : end])
+                            direction.next = (sequence + length) & LAST
+                        else:
+                            direction.others.append(number)
                         continue
-                    direction.numbers.append(number)
-                    if length:
-                        data = direction.data
-                        data += buffer[end - length : end]
-                        direction.packets.append(number)
-                        direction.ends.append(len(data))
-                        direction.next = (sequence + length) & _LAST
-                    continue
-        connections.frame(number, frames[number - 1])
+            connections.frame(number, frames[number - 1])
 
 
 def _clock(frames: Sequence[Frame]) -> Clock:
@@ -301,194 +289,32 @@ def _clock(frames: Sequence[Frame]) -> Clock:
     return lambda packet: frames[packet - 1].time
 
 
-_CHUNK = 1 << 16
-_CIRCLE, _HALF, _LAST = 1 << 32, 1 << 31, (1 << 32) - 1  # sequence numbers count modulo 2**32 (RFC 9293 section 3.4)
+_CHUNK = 1 << 13
 _SERVER_PORTS = frozenset({25, 465, 587, 2525, 110, 995})
-_HOLDING = -1  # no sequence number
 _UNUSUAL = FIN | SYN | RST
 _SHORTEST = 0x5000  # data offset and flags of a TCP header with the 5 words it has at least
 
 
-def _ahead(sequence: int, of: int) -> int:
-    """How far `sequence` is ahead of `of` (negative: behind), the shorter way round the circle."""
-    return (sequence - of + _HALF) % _CIRCLE - _HALF
+class _Direction(Incoming):
+    """One side of a connection. `others`: the connection's packets that brought nothing in order."""
 
-
-class _Held(NamedTuple):
-    """Pieces that did not come in order, as columns: where each begins (from the stream's base), its packet, its octets."""
-
-    starts: "array[int]"
-    packets: "array[int]"
-    ends: "array[int]"
-    data: bytearray
-
-    def add(self, start: int, packet: int, payload: bytes) -> None:
-        self.starts.append(start)
-        self.packets.append(packet)
-        self.data.extend(payload)
-        self.ends.append(len(self.data))
-
-
-class _Direction:
-    """One side's octets as they come.
-
-    What comes in order is appended at once. From the first piece that does not, everything is held until the end, and is
-    then put in order in one go: so a hostile capture costs no more than a sort.
-    """
-
-    __slots__ = (
-        "base",
-        "connection",
-        "data",
-        "ends",
-        "extent",
-        "finished",
-        "held",
-        "initial",
-        "mark",
-        "next",
-        "numbers",
-        "packets",
-        "peer",
-    )
+    __slots__ = ("connection", "others", "peer")
 
     def __init__(self, connection: "_Connection") -> None:
+        super().__init__()
         self.connection = connection
-        self.numbers = connection.packets
+        self.others = connection.others
         self.peer: _Direction = self
-        self.data = bytearray()
-        self.packets = array("I")
-        self.ends = array("Q")
-        self.next = _HOLDING  # the sequence number that would be in order
-        self.initial: int | None = None  # the SYN's sequence number
-        self.base: int | None = None  # the sequence number of the stream's first octet, as far as known
-        self.mark = 0  # where the last held piece began: the next one is placed near it
-        self.extent = 0  # how far octets are known to have been sent
-        self.finished = False
-        self.held: _Held | None = None
-
-    def begin(self, sequence: int) -> None:
-        """A SYN: the stream begins after it."""
-        if self.initial is None:
-            self.initial = sequence
-            if self.base is None:
-                self.base = self.next = (sequence + 1) % _CIRCLE
-
-    def place(self, sequence: int) -> int:
-        """Where in the stream a sequence number is, counted from the base."""
-        near = self.mark if self.held else len(self.data)
-        return near + _ahead(sequence, ((self.base or 0) + near) % _CIRCLE)
-
-    def take(self, packet: int, sequence: int, payload: bytes, length: int) -> None:
-        if self.base is None:
-            self.base = self.next = sequence
-        if self.held is None and len(payload) == length:
-            start = self.place(sequence)
-            known = len(self.data)
-            if start == known or 0 <= start < known < start + length:
-                self.data += payload[known - start :]
-                self.packets.append(packet)
-                self.ends.append(len(self.data))
-                self.next = (self.base + len(self.data)) % _CIRCLE
-                return
-            if start + length <= known and (start >= 0 or self.initial is not None):
-                return
-        self._hold(packet, sequence, payload, length)
-
-    def _hold(self, packet: int, sequence: int, payload: bytes, length: int) -> None:
-        start = self.place(sequence)
-        if self.held is None:
-            self.held = _Held(array("q"), array("I"), array("Q"), bytearray())
-            self.next = _HOLDING
-        self.mark = start
-        self.extent = max(self.extent, start + length)
-        if payload:
-            self.held.add(start, packet, payload)
-
-    def finish(self, sequence: int) -> None:
-        """A FIN: nothing was sent from this number on."""
-        self.finished = True
-        if self.base is not None:
-            self.extent = max(self.extent, self.place(sequence))
-
-    def stream(self, side: Side, clock: Clock) -> Stream:
-        """The octets in order; gives up what was collected."""
-        gaps: list[Gap] = []
-        if self.held:
-            reach = self._settle(self.held, gaps)
-            self.held = None
-        else:
-            reach = len(self.data)
-        if self.extent > reach:
-            gaps.append(Gap(len(self.data), self.extent - reach))
-        stream = Stream(side, bytes(self.data), _Segments(self.packets, self.ends, clock), tuple(gaps))
-        self.data = bytearray()
-        return stream
-
-    def _settle(self, held: _Held, gaps: list[Gap]) -> int:
-        """Merge what came in order with what was held; returns the place after the last octet."""
-        ordered, packets, ends = self.data, self.packets, self.ends
-        self.data, self.packets, self.ends = bytearray(), array("I"), array("Q")
-        spans = [(0, len(ordered))] if ordered else []
-        offsets: list[int] = []
-        for start, low, high in zip(held.starts, (0, *held.ends), held.ends, strict=False):
-            spans.append((start, start + high - low))
-            offsets.append(low)
-        first = len(spans) - len(held.starts)  # spans[first:] are the held pieces
-        lowest = min((start for start, _end in spans), default=0)
-        reach = 0 if self.initial is not None else lowest
-        for piece, start, end in _first_copies(spans, reach):
-            if start > reach:
-                gaps.append(Gap(len(self.data), start - reach))
-            reach = end
-            if piece < first:
-                shift = len(self.data)
-                self.data += ordered
-                self.packets.extend(packets)
-                self.ends.extend(shift + stop for stop in ends)
-                continue
-            low = offsets[piece - first] + start - spans[piece][0]
-            self.data += held.data[low : low + end - start]
-            self.packets.append(held.packets[piece - first])
-            self.ends.append(len(self.data))
-        return reach
-
-
-def _first_copies(spans: Sequence[tuple[int, int]], low: int) -> Iterator[tuple[int, int, int]]:
-    """(index, start, end): which span gives which octets from `low` on, when the first in the sequence wins."""
-    order = sorted(range(len(spans)), key=lambda index: spans[index][0])
-    open_spans: list[int] = []  # a heap: those that begin at or before the position
-    position, coming = low, 0
-    while open_spans or coming < len(order):
-        if not open_spans:
-            position = max(position, spans[order[coming]][0])
-        while coming < len(order) and spans[order[coming]][0] <= position:
-            heappush(open_spans, order[coming])
-            coming += 1
-        while open_spans and spans[open_spans[0]][1] <= position:
-            heappop(open_spans)
-        if not open_spans:
-            continue
-        piece = open_spans[0]
-        end = spans[piece][1]
-        while coming < len(order) and spans[order[coming]][0] < end:
-            rival = order[coming]
-            heappush(open_spans, rival)
-            coming += 1
-            if rival < piece:
-                end = spans[rival][0]
-        yield piece, position, end
-        position = end
 
 
 class _Connection:
     """Two directions, in the order of their first packets."""
 
-    __slots__ = ("client", "closed", "first", "key", "packets")
+    __slots__ = ("client", "closed", "first", "key", "others")
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        self.packets = array("I")
+        self.others = array("I")
         self.first = _Direction(self)
         self.first.peer = _Direction(self)
         self.first.peer.peer = self.first
@@ -497,64 +323,66 @@ class _Connection:
 
     def flow(self, number: int, clock: Clock, book: Book | None) -> Flow:
         size = (len(self.key) - 4) // 2
-        ports = self.key[2 * size :]
-        first = _endpoint(self.key[:size], ports[:2])
-        second = _endpoint(self.key[size : 2 * size], ports[2:])
-        forward = self._first_is_client(first, second, book)
-        client, server = (first, second) if forward else (second, first)
-        sender = self.first if forward else self.first.peer
-        known = book.server(server.address, server.port) if book else None
-        if book and known:
+        ends = (
+            Endpoint(_text(self.key[:size]), int.from_bytes(self.key[-4:-2])),
+            Endpoint(_text(self.key[size:-4]), int.from_bytes(self.key[-2:])),
+        )
+        closed, opened = self._closed(), (self.first.initial is not None, self.first.peer.initial is not None)
+        sent = self.first.settle(), self.first.peer.settle()
+        one = 0 if self._first_is_client(ends, sent, book) else 1
+        client, server = ends[one], ends[1 - one]
+        if book and (known := book.server(server.address, server.port)):
             client, server = book.client(client.address, client.port), known
-        client_stream = sender.stream(Side.CLIENT, clock)
-        server_stream = sender.peer.stream(Side.SERVER, clock)
+        from_client, from_server, others = sent[one], sent[1 - one], self.others
+        columns = (
+            _Segments(from_client.packets, from_client.ends, clock),
+            _Segments(from_server.packets, from_server.ends, clock),
+        )
         return Flow(
             number,
             client,
             server,
-            client_stream,
-            server_stream,
-            _Numbers(self.packets),
-            sender.initial is not None,
-            self._closed(),
-            _bursts(client_stream, server_stream),
+            Stream(Side.CLIENT, from_client.data, columns[0], _gaps(from_client)),
+            Stream(Side.SERVER, from_server.data, columns[1], _gaps(from_server)),
+            _Found(lambda: sorted({*others, *from_client.packets, *from_server.packets})),
+            opened[one],
+            closed,
+            _Found(lambda: list(_bursts(*columns))),
         )
 
     def _closed(self) -> str:
-        one_sided = any(side.finished and side.peer.base is None for side in (self.first, self.first.peer))
+        one_sided = any(side.fin is not None and side.peer.base is None for side in (self.first, self.first.peer))
         return self.closed or ("fin" if one_sided else "")
 
-    def _first_is_client(self, first: Endpoint, second: Endpoint, book: Book | None) -> bool:
+    def _first_is_client(
+        self, ends: tuple[Endpoint, Endpoint], sent: tuple[Ordered, Ordered], book: Book | None
+    ) -> bool:
         """The SYN tells; else the book, a mail port, a reply at a stream's start, the higher port, in that order."""
         if self.client:
             return self.client is self.first
-        if book:
-            known = [book.server(end.address, end.port) is not None for end in (first, second)]
-            if known[0] != known[1]:
-                return known[1]
-        mail = [end.port in _SERVER_PORTS for end in (first, second)]
-        if mail[0] != mail[1]:
-            return mail[1]
-        replies = [_is_reply(direction.data) for direction in (self.first, self.first.peer)]
-        if replies[0] != replies[1]:
-            return replies[1]
-        return first.port >= second.port
+        signs = (
+            [book is not None and book.server(end.address, end.port) is not None for end in ends],
+            [end.port in _SERVER_PORTS for end in ends],
+            [_is_reply(stream.data) for stream in sent],
+        )
+        for first, second in signs:
+            if first != second:
+                return second
+        return ends[0].port >= ends[1].port
 
 
-def _bursts(client: Stream, server: Stream) -> Sequence[Burst]:
-    if isinstance(client.segments, _Segments) and isinstance(server.segments, _Segments):
-        return _Bursts(client.segments, server.segments)
-    return ()
+def _gaps(ordered: Ordered) -> tuple[Gap, ...]:
+    return tuple(Gap(*gap) for gap in ordered.gaps)
 
 
-def _is_reply(data: bytes | bytearray) -> bool:
+def _is_reply(data: bytes) -> bool:
     """Whether a stream begins as a mail server's does: three digits (RFC 5321) or a status indicator (RFC 1939)."""
     return data.startswith((b"+OK", b"-ERR")) or (data[:3].isdigit() and data[3:4] in (b" ", b"-"))
 
 
-def _endpoint(address: bytes, port: bytes) -> Endpoint:
-    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-    return Endpoint(socket.inet_ntop(family, address), int.from_bytes(port))
+@lru_cache(maxsize=4096)
+def _text(address: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
 
 
 def _reused(direction: _Direction, sequence: int, flags: int) -> bool:
@@ -562,9 +390,9 @@ def _reused(direction: _Direction, sequence: int, flags: int) -> bool:
     peer = direction.peer
     if direction.initial is not None:
         reset = direction.connection.closed == "rst" and peer.initial is not None
-        return sequence != direction.initial or (not flags & ACK and (direction.finished or reset))
+        return sequence != direction.initial or (not flags & ACK and (direction.fin is not None or reset))
     if direction.base is not None:
-        return direction.base != (sequence + 1) % _CIRCLE
+        return direction.base != (sequence + 1) % CIRCLE
     return not flags & ACK and peer.initial is None  # nothing but the answer to a SYN may be captured before it
 
 
@@ -595,8 +423,7 @@ class _Connections:
         if direction is None or (flags & SYN and _reused(direction, sequence, flags)):
             direction = self._open(key)
         connection, packet = direction.connection, numbers[-1]
-        for number in numbers:
-            insort(connection.packets, number)  # a fragment came before others of the flow
+        connection.others.extend(numbers)
         if flags & RST:  # its octets, if any, say why (RFC 9293 section 3.5.3): they are not the stream's
             connection.closed = connection.closed or "rst"
             return
@@ -606,10 +433,10 @@ class _Connections:
             if connection.client is None:
                 connection.client = direction.peer if flags & ACK else direction
         if length:
-            direction.take(packet, sequence % _CIRCLE, payload, length)
+            direction.take(packet, sequence % CIRCLE, payload, length)
         if flags & FIN:
-            direction.finish((sequence + length) % _CIRCLE)
-            if direction.peer.finished:
+            direction.finish((sequence + length) % CIRCLE)
+            if direction.peer.fin is not None:
                 connection.closed = connection.closed or "fin"
 
     def _open(self, key: bytes) -> _Direction:

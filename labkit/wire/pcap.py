@@ -16,6 +16,7 @@ import struct
 import tempfile
 import zlib
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ Buffer = bytes | mmap.mmap
 
 _SECOND = 1_000_000_000
 _CHUNK = 1 << 13  # packets between two reports of progress
+_WINDOW = 1 << 20  # octets
 _GZIP = b"\x1f\x8b"
 
 # pcap magic → byte order, nanoseconds per unit of the second time word
@@ -86,7 +88,7 @@ def _release(buffer: Buffer, end: int) -> None:
 class Frames(Sequence[Frame]):
     """The packets of a file, made when asked for.
 
-    For those who must be quick: `walk` tells where in `buffer` the octets are, `time` is one packet's time, and `link` the
+    For those who must be quick, `windows` hands out the octets, `time` is one packet's time, and `link` the
     LINKTYPE_ number that all packets share, or None.
     """
 
@@ -115,13 +117,19 @@ class Frames(Sequence[Frame]):
         """Nanoseconds since the epoch of the packet at `index` (from 0)."""
         return self._source(index).words(self.buffer, self.starts[index])[0]
 
-    def walk(self, progress: Progress | None = None) -> Iterator[tuple[int, int]]:
-        """Where the octets of each packet begin and how many there are, for one pass over a large file in little memory."""
-        for first in range(0, len(self), _CHUNK):
+    def windows(self, progress: Progress | None = None) -> Iterator[tuple[bytes, Iterable[int], Iterable[int]]]:
+        """One pass over a large file in little memory: octets, where in them each packet begins, and the packets' sizes."""
+        first = 0
+        while first < len(self):
             if progress:
                 progress(first, len(self))
-            yield from zip(self.starts[first : first + _CHUNK], self.sizes[first : first + _CHUNK], strict=True)
-            _release(self.buffer, self.starts[min(first + _CHUNK, len(self)) - 1])
+            low = self.starts[first]
+            last = max(bisect_left(self.starts, low + _WINDOW, first) - 1, first)
+            high = self.starts[last] + self.sizes[last]
+            starts = [start - low for start in self.starts[first : last + 1]]
+            yield self.buffer[low:high], starts, self.sizes[first : last + 1]
+            _release(self.buffer, high)
+            first = last + 1
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...
