@@ -171,6 +171,7 @@ class Capture:
         self._book = book
         self._comment = comment
         self._kept: dict[str, object] = {}
+        self._started = False
         self.keylog = keylog
 
     @classmethod
@@ -191,6 +192,9 @@ class Capture:
 
     def start(self) -> None:
         """Record from now on. A capture records once."""
+        if self._started:
+            raise RuntimeError("a capture records once: ask for a new one")
+        self._started = True
         self._recording.start()
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ transport and their loop, and sockets, threads and implicit TLS live behind this
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -131,6 +132,13 @@ class Network:
 
     async def _wind_down(self) -> None:
         """Close, drop, and wait until nothing is left: connections first, so that protocols can end by themselves."""
+        # What has just been accepted is attached to its server, which must still be open then: so first accept no more,
+        # then let that happen. (Windows' loop does both in one step, and has no readers.)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(NotImplementedError):
+            for sock in (sock for server in self._servers for sock in server.sockets):
+                loop.remove_reader(sock.fileno())
+        await asyncio.sleep(0)
         for server in self._servers:
             server.close()
         self._servers.clear()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 import trustme
 
+from labkit.wire import live
 from labkit.wire.network import Listener, Network
 
 
@@ -152,3 +153,11 @@ def descriptors() -> int:
 
     process = psutil.Process()
     return process.num_handles() if sys.platform == "win32" else process.num_fds()
+
+
+@pytest.fixture(params=["tap", "live"])
+def live_or_tap(request: pytest.FixtureRequest) -> str:
+    """Each engine that can run here."""
+    if request.param == "live" and (reason := live.available()):
+        pytest.skip(reason)
+    return request.param
