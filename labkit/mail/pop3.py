@@ -625,7 +625,8 @@ class Pop3Protocol(asyncio.Protocol):
         self._writable = True
         self._last_heard = self._loop.time()
         self._transport.resume_reading()
-        self._pump()
+        # Not at once: asyncio's transport calls this in the middle of a write and does not expect close() there.
+        self._loop.call_soon(self._pump)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free the lock, whatever the session was doing."""
@@ -642,7 +643,7 @@ class Pop3Protocol(asyncio.Protocol):
                     return
                 case Signal.START_TLS:
                     self._transport.pause_reading()
-                    self._upgrade = self._loop.create_task(self._start_tls())
+                    self._upgrade = self._upgrade or self._loop.create_task(self._start_tls())
                     return
                 case Signal.CLOSE:
                     self._transport.close()

@@ -1,0 +1,435 @@
+"""The POP3 server on its transport: writes, patience, TLS, clients that vanish, and mail programs that others wrote."""
+
+import asyncio
+import poplib
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit.mail.certificates import authority
+from labkit.mail.policy import POLICIES, Security
+from labkit.mail.pop3 import AUTOLOGOUT, Pop3Protocol
+from labkit.mail.service import MailService
+from labkit.wire.network import Listener, Network
+from tests.mail.conftest import Memory, a_service
+
+PASSWORD = "correct horse"
+LOGIN = f"USER hanako\r\nPASS {PASSWORD}\r\n".encode()
+LETTER = b"Subject: hello\r\n\r\n.a dot first\r\n..two\r\n.\r\n" + b"y" * 998 + b"\r\nend\r\n"
+LARGE = b"Subject: large\r\n\r\n" + b".a line of a large message\r\n" * 100_000
+
+Serve = Callable[..., Listener]
+
+
+@pytest.fixture
+def serve(network: Network) -> Serve:
+    """Serve a service's POP3 as its policy wants."""
+
+    def serve(service: MailService) -> Listener:
+        security = service.policy.security
+        context = None if security is Security.NONE else authority().server_context()
+        return network.listen(
+            lambda: Pop3Protocol(service, tls_context=context), tls=context if security is Security.SSL else None
+        )
+
+    return serve
+
+
+def holding(service: MailService, *contents: bytes) -> MailService:
+    for content in contents:
+        service.maildrops["hanako"].append(content)
+    return service
+
+
+def is_free(service: MailService) -> bool:
+    drop = service.maildrops["hanako"]
+    if not drop.acquire():
+        return False
+    drop.release()
+    return True
+
+
+def wait_until(network: Network, condition: Callable[[], bool]) -> None:
+    """Give the network's loop turns until the condition holds there."""
+    deadline = time.monotonic() + 10
+    while not network.call(condition):
+        assert time.monotonic() < deadline, "the server did not come to rest"
+
+
+def nobody_is_connected(network: Network) -> bool:
+    return not network._taps.live and len(asyncio.all_tasks()) == 1  # the one that asks
+
+
+# On a transport without a network
+
+
+class Time(asyncio.SelectorEventLoop):
+    """A loop whose clock can be moved."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+class Desk:
+    """A session on a Memory transport."""
+
+    def __init__(self, service: MailService, *, tls_context: ssl.SSLContext | None = None) -> None:
+        self.loop = Time()
+        self.protocol = Pop3Protocol(service, tls_context=tls_context, loop=self.loop)
+        self.transport = Memory(self.protocol, self.loop)
+        self.protocol.connection_made(self.transport)
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Let this arrive; what was written since, one entry a write."""
+        before = len(self.transport.writes)
+        self.protocol.data_received(data)
+        return self.transport.writes[before:]
+
+    def rest(self) -> None:
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.fixture
+def desk_of() -> Iterator[Callable[..., Desk]]:
+    desks = []
+
+    def make(service: MailService, **more: ssl.SSLContext) -> Desk:
+        desks.append(Desk(service, **more))
+        return desks[-1]
+
+    yield make
+    for desk in desks:
+        desk.transport.abort()
+        desk.rest()
+        assert not asyncio.all_tasks(desk.loop)
+        desk.loop.close()
+
+
+def test_every_reply_is_one_write(desk_of: Callable[..., Desk]) -> None:
+    desk = desk_of(holding(a_service(), LETTER, LETTER))
+    assert len(desk.transport.writes) == 1
+    assert len(desk.feed(b"CAPA\r\n" + LOGIN + b"LIST\r\nUIDL\r\nRETR 1\r\nTOP 2 1\r\nQUIT\r\n")) == 8
+    assert desk.transport.closed == "closed"
+
+
+def test_two_greetings_differ_and_have_one_length(desk_of: Callable[..., Desk]) -> None:
+    first, second = (desk_of(a_service()).transport.writes[0] for _ in range(2))
+    assert first != second
+    assert len(first) == len(second)
+
+
+def test_a_client_that_does_not_read_is_waited_for(desk_of: Callable[..., Desk]) -> None:
+    desk = desk_of(holding(a_service(), LETTER))
+    desk.feed(LOGIN)
+    desk.protocol.pause_writing()
+    assert desk.feed(b"RETR 1\r\nRETR 1\r\nQUIT\r\n") == []
+    assert not desk.transport.reading
+    desk.protocol.resume_writing()
+    desk.rest()
+    assert [write[:4] for write in desk.transport.writes[-3:]] == [b"+OK ", b"+OK ", b"+OK "]
+    assert desk.transport.closed == "closed"
+
+
+def test_a_write_that_fills_the_buffer_holds_back_the_next_reply(desk_of: Callable[..., Desk]) -> None:
+    desk = desk_of(holding(a_service(), LETTER))
+    desk.feed(LOGIN)
+    keep = desk.transport.write
+
+    def write(data: bytes) -> None:
+        keep(data)
+        desk.protocol.pause_writing()
+
+    desk.transport.write = write
+    assert len(desk.feed(b"RETR 1\r\n" * 10)) == 1
+    desk.protocol.resume_writing()
+    desk.rest()
+    assert len(desk.transport.writes) == 5
+
+
+def test_autologout_closes_without_a_word_and_deletes_nothing(desk_of: Callable[..., Desk]) -> None:
+    service = holding(a_service(), LETTER)
+    desk = desk_of(service)
+    desk.feed(LOGIN + b"DELE 1\r\n")
+    desk.loop.ahead += AUTOLOGOUT - 5
+    desk.rest()
+    desk.feed(b"NOOP\r\n")
+    desk.loop.ahead += AUTOLOGOUT - 5
+    desk.rest()
+    assert not desk.transport.closed
+    said = len(desk.transport.writes)
+    desk.loop.ahead += 6
+    desk.rest()
+    assert desk.transport.closed == "closed"
+    assert len(desk.transport.writes) == said
+    assert len(service.maildrops["hanako"].messages()) == 1
+    assert is_free(service)
+    assert AUTOLOGOUT >= 600
+
+
+def test_autologout_does_not_wait_for_a_client_that_never_reads(desk_of: Callable[..., Desk]) -> None:
+    desk = desk_of(a_service())
+    desk.protocol.pause_writing()
+    desk.loop.ahead += AUTOLOGOUT + 1
+    desk.rest()
+    assert desk.transport.closed == "aborted"
+
+
+def test_bytes_between_the_answer_to_stls_and_the_handshake_end_the_session(desk_of: Callable[..., Desk]) -> None:
+    desk = desk_of(a_service("starttls"), tls_context=authority().server_context())
+    assert desk.feed(b"STLS\r\n")[0].startswith(b"+OK ")
+    assert not desk.transport.reading
+    assert desk.feed(b"CAPA\r\n") == []
+    assert desk.transport.closed == "closed"
+    desk.rest()
+
+
+# On the network
+
+
+def connect(listener: Listener) -> socket.socket:
+    return socket.create_connection((listener.host, listener.port), timeout=10)
+
+
+def read_reply(sock: socket.socket) -> bytes:
+    """One line."""
+    line = b""
+    while not line.endswith(b"\n") and (octet := sock.recv(1)):
+        line += octet
+    return line
+
+
+def open_poplib(listener: Listener, security: Security) -> poplib.POP3:
+    context = authority().client_context()
+    if security is Security.SSL:
+        return poplib.POP3_SSL("localhost", listener.port, timeout=10, context=context)
+    session = poplib.POP3("localhost", listener.port, timeout=10)
+    if security is Security.STARTTLS:
+        assert "STLS" in session.capa()
+        session.stls(context)
+        assert "STLS" not in session.capa()
+        assert "SASL" in session.capa()
+    return session
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_poplib_reads_deletes_and_leaves(policy: str, network: Network, serve: Serve) -> None:
+    service = holding(a_service(policy), LETTER, b"", LARGE)
+    session = open_poplib(serve(service), service.policy.security)
+    session.apop("hanako", PASSWORD) if policy == "smtp-auth" else (session.user("hanako"), session.pass_(PASSWORD))
+    assert session.stat() == (3, len(LETTER) + len(LARGE))
+    assert session.list()[1] == [f"{n} {len(c)}".encode() for n, c in enumerate((LETTER, b"", LARGE), 1)]
+    received = [b"".join(line + b"\r\n" for line in session.retr(n)[1]) for n in (3, 1, 2)]
+    assert received == [LARGE, LETTER, b""]
+    session.dele(1)
+    session.quit()
+    assert [message.content for message in service.maildrops["hanako"].messages()] == [b"", LARGE]
+    assert service.may_send("127.0.0.1")
+    wait_until(network, lambda: nobody_is_connected(network))
+    assert is_free(service)
+
+
+def test_injected_plaintext_is_never_executed_inside_tls(serve: Serve) -> None:
+    with connect(serve(a_service("starttls"))) as sock:
+        read_reply(sock)
+        sock.sendall(b"STLS\r\nUSER hanako\r\n")
+        assert read_reply(sock).startswith(b"-ERR ")
+        assert sock.recv(1) == b""
+
+
+def test_what_comes_together_with_the_end_of_the_handshake_is_answered(serve: Serve) -> None:
+    arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = authority().client_context().wrap_bio(arriving, leaving, server_hostname="localhost")
+    with connect(serve(a_service("starttls"))) as sock:
+        read_reply(sock)
+        sock.sendall(b"STLS\r\n")
+        assert read_reply(sock).startswith(b"+OK ")
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(leaving.read())
+                arriving.write(sock.recv(65536))
+        tls.write(b"NOOP\r\nCAPA\r\n")
+        sock.sendall(leaving.read())  # Finished and both commands, in one segment
+        answer = b""
+        while not answer.endswith(b"\r\n.\r\n"):
+            try:
+                answer += tls.read()
+            except ssl.SSLWantReadError:
+                arriving.write(sock.recv(65536))
+    assert answer.startswith(b"-ERR NOOP is not possible in the AUTHORIZATION state\r\n+OK ")
+    assert b"\r\nUSER\r\n" in answer
+
+
+CLIENT_HELLO_BEGINS = bytes.fromhex("1603010200010001fc0303")
+MOMENTS = {
+    "greeted": b"",
+    "named": b"USER hanako\r\n",
+    "half a line": b"USER han",
+    "in an exchange": b"AUTH CRAM-MD5\r\n",
+    "logged in": LOGIN,
+    "marked": LOGIN + b"DELE 1\r\n",
+    "not reading": LOGIN + b"RETR 2\r\n" * 20,
+    "STLS": b"STLS\r\n",
+}
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_client_may_vanish_at_any_moment(moment: str, reset: bool, network: Network, serve: Serve) -> None:
+    service = holding(a_service("starttls" if moment == "STLS" else "smtp-auth"), LETTER, LARGE)
+    sock = connect(serve(service))
+    read_reply(sock)
+    sock.sendall(MOMENTS[moment])
+    if MOMENTS[moment].endswith(b"\r\n"):
+        read_reply(sock)
+    if moment == "STLS":
+        sock.sendall(CLIENT_HELLO_BEGINS)
+    if moment in ("logged in", "marked", "not reading"):
+        wait_until(network, lambda: not is_free(service))
+    if reset:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    sock.close()
+    wait_until(network, lambda: nobody_is_connected(network))
+    assert is_free(service)
+    assert len(service.maildrops["hanako"].messages()) == 2
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
+@pytest.mark.parametrize("policy", ["starttls", "ssl"])
+def test_a_client_may_vanish_inside_tls(policy: str, reset: bool, network: Network, serve: Serve) -> None:
+    service = holding(a_service(policy), LETTER)
+    session = open_poplib(serve(service), service.policy.security)
+    session.user("hanako")
+    session.pass_(PASSWORD)
+    session.dele(1)
+    assert not is_free(service)
+    if reset:
+        session.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    session.file.close()
+    session.sock.close()
+    wait_until(network, lambda: nobody_is_connected(network))
+    assert is_free(service)
+    assert len(service.maildrops["hanako"].messages()) == 1
+
+
+@pytest.mark.parametrize("said", [b"STLS\r\n", LOGIN], ids=["handshake", "logged in"])
+def test_the_network_stops_with_sessions_open(said: bytes, network: Network, serve: Serve) -> None:
+    service = a_service("starttls" if said.startswith(b"STLS") else "smtp-auth")
+    with connect(serve(service)) as sock:
+        read_reply(sock)
+        sock.sendall(said)
+        read_reply(sock)
+        began = time.monotonic()
+        network.stop()
+        assert time.monotonic() - began < 2
+    assert is_free(service)
+
+
+def test_an_answer_larger_than_any_buffer_arrives_whole(serve: Serve) -> None:
+    service = holding(a_service(), LARGE)
+    with connect(serve(service)) as sock, sock.makefile("rb") as answers:
+        sock.sendall(LOGIN + b"RETR 1\r\n" * 5 + b"QUIT\r\n")
+        everything = answers.read()
+    assert everything.count(b"\r\n..a line of a large message") == 500_000
+    assert everything.endswith(b"\r\n.\r\n+OK Bye\r\n")
+
+
+# Mail programs that others wrote
+
+
+def run(*command: str | Path, stdin: str = "") -> str:
+    """Run a program that must be installed; its standard output."""
+    if shutil.which(str(command[0])) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    done = subprocess.run(command, input=stdin.encode(), capture_output=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode("latin-1")
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    path.write_bytes(authority().ca_pem)
+    return path
+
+
+SECURED = pytest.mark.parametrize("policy", ["smtp-auth", "starttls", "ssl"])
+
+
+@SECURED
+@pytest.mark.parametrize("login", ["PLAIN", "LOGIN", "CRAM-MD5", "+APOP"])
+def test_curl_reads(policy: str, login: str, ca: Path, serve: Serve) -> None:
+    service = holding(a_service(policy), LETTER)
+    listener = serve(service)
+    scheme = "pop3s" if policy == "ssl" else "pop3"
+    options = ["--ssl-reqd"] if policy == "starttls" else []
+    url = f"{scheme}://localhost:{listener.port}/1"
+    what = ("--login-options", f"AUTH={login}", "--user", f"hanako:{PASSWORD}", "--cacert", ca)
+    assert run("curl", "-sS", *options, *what, url).encode("latin-1") == LETTER
+    assert service.may_send("127.0.0.1")
+    assert len(service.maildrops["hanako"].messages()) == 1
+
+
+@SECURED
+@pytest.mark.parametrize("auth", ["user", "apop", "plain", "cram-md5", "scram-sha-256"])
+def test_mpop_reads_and_deletes(policy: str, auth: str, ca: Path, tmp_path: Path, serve: Serve) -> None:
+    service = holding(a_service(policy), LETTER)
+    listener = serve(service)
+    tls = ["tls on", f"tls_starttls {'on' if policy == 'starttls' else 'off'}", f"tls_trust_file {ca}"]
+    rc = tmp_path / "mpoprc"
+    rc.write_text(
+        "\n".join(
+            [
+                *("account default", "host localhost", f"port {listener.port}", "user hanako"),
+                *(f"passwordeval printf '{PASSWORD}'", f"auth {auth}", "keep off", "received_header off"),
+                *(tls if policy != "smtp-auth" else ["tls off"]),
+                *(f"uidls_file {tmp_path}/uidls", f"delivery mda cat > {tmp_path}/letter"),
+            ]
+        )
+    )
+    rc.chmod(0o600)
+    run("mpop", "-q", f"--file={rc}")
+    assert (tmp_path / "letter").read_bytes().replace(b"\r\n", b"\n") == LETTER.replace(b"\r\n", b"\n")
+    assert service.maildrops["hanako"].messages() == ()
+
+
+@SECURED
+def test_fetchmail_reads_and_deletes(policy: str, ca: Path, tmp_path: Path, serve: Serve) -> None:
+    service = holding(a_service(policy), LETTER)
+    listener = serve(service)
+    tls = {"smtp-auth": "sslproto ''", "starttls": "sslproto 'TLS1.2+'", "ssl": "ssl"}[policy]
+    rc = tmp_path / "fetchmailrc"
+    rc.write_text(
+        f"poll localhost proto POP3 port {listener.port} user hanako password '{PASSWORD}' "
+        f"mda 'cat > {tmp_path}/letter' {tls} sslcertfile '{ca}' sslcertck no rewrite\n"
+    )
+    rc.chmod(0o600)
+    run("fetchmail", "-f", rc, "-i", tmp_path / "ids", "--pidfile", tmp_path / "pid", "--invisible", "--nobounce")
+    letter = (tmp_path / "letter").read_bytes().replace(b"\r\n", b"\n")
+    assert letter == LETTER.replace(b"\r\n", b"\n")
+    assert service.maildrops["hanako"].messages() == ()
+
+
+@pytest.mark.parametrize("policy", ["starttls", "ssl"])
+def test_openssl_reads(policy: str, ca: Path, serve: Serve) -> None:
+    listener = serve(holding(a_service(policy), LETTER))
+    starttls = ("-starttls", "pop3") if policy == "starttls" else ()
+    check = ("-CAfile", ca, "-verify_return_error", "-verify_hostname", "localhost")
+    said = f"USER hanako\nPASS {PASSWORD}\nRETR 1\nQUIT\n"
+    answer = run(
+        *("openssl", "s_client", "-connect", f"localhost:{listener.port}", *starttls, "-crlf", "-quiet", *check),
+        stdin=said,
+    )
+    assert f"+OK {len(LETTER)} octets\r\n" in answer
+    assert "\r\n..a dot first\r\n...two\r\n..\r\n" in answer
