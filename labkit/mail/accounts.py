@@ -45,8 +45,8 @@ class Account:
         for field in ("address", "full_name", "password", "separate_login"):
             if _CONTROL.search(getattr(self, field)):
                 message = _(
-                    "The account {address!r} has a control character in its {field}: a mail protocol would take it for "
-                    "the end of a line. Leave it out."
+                    "The account {address!r} has a control character in its {field}, which mail protocols cannot carry. "
+                    "Leave it out."
                 )
                 raise BadAccount(message.format(address=self.address, field=field))
         if not _ADDRESS.fullmatch(self.address):

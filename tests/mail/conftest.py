@@ -27,7 +27,8 @@ def quiet(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -
     """After each test: asyncio reported nothing, and nothing was written on stderr."""
     with caplog.at_level(logging.WARNING, "asyncio"):
         yield
-    assert [record.getMessage() for record in caplog.get_records("call") if record.name == "asyncio"] == []
+    records = [record for phase in ("call", "teardown") for record in caplog.get_records(phase)]  # type: ignore[arg-type]
+    assert [record.getMessage() for record in records if record.name == "asyncio"] == []
     assert capfd.readouterr().err == ""
 
 
