@@ -58,7 +58,9 @@ _SHAPE = re.compile(
     rb"(?i)(?:(?:EHLO|HELO) [^\r\n]+|(?:MAIL FROM|RCPT TO):[^\r\n]*|(?:VRFY|EXPN|AUTH|BDAT|ETRN) [^\r\n]+"
     rb"|(?:NOOP|HELP)(?: [^\r\n]*)?|DATA|RSET|QUIT|STARTTLS|TURN) *\r?(?:\n|\Z)"
 )
-_NEXT_TRANSACTION = re.compile(rb"(?mi)^(?:MAIL FROM:<[^>\r\n]*>[^\r\n]*|QUIT|RSET)\r\n")
+_NEXT_COMMAND = rb"(?i:MAIL FROM:<[^>\r\n]*>[^\r\n]*|QUIT|RSET)\r\n"
+_NEXT_TRANSACTION = re.compile(rb"(?:\A|(?<=\n))" + _NEXT_COMMAND)
+_AT_ONCE = re.compile(_NEXT_COMMAND)
 _TLS_RECORD = b"\x16\x03"
 
 
@@ -174,7 +176,8 @@ class _Scanner:
         stop = terminator(self.client, self.at)
         end = stop[1] if stop else len(self.client)
         if self.at <= self.client_gap < end:  # the terminator may be among the octets that are missing
-            command = _NEXT_TRANSACTION.search(self.client, self.client_gap, end)
+            gap = self.client_gap
+            command = _AT_ONCE.match(self.client, gap, end) or _NEXT_TRANSACTION.search(self.client, gap, end)
             end = command.start() if command else end
         return self.add(Unit(Role.CONTENT, self.at, max(end, self.at + 1), "DATA"))
 
@@ -549,8 +552,11 @@ def _address(tiles: Tiles, end: int, field: str, meaning: str, source: str) -> N
         return
     inner = Tiles(tiles.data, tiles.at)
     inner.add(inner.at + 1, f"{field}.open", _("The address begins."), "RFC 5321 section 4.1.2", value="<")
+    if bare.startswith(b"@") and b":" in bare:
+        route = _("A way through other servers, which everybody ignores today.")
+        inner.add(inner.at + bare.index(b":") + 1, f"{field}.route", route, "RFC 5321 appendix C")
     if bare.rfind(b"@") > 0:
-        at = inner.at + bare.rfind(b"@")
+        at = tiles.at + 1 + bare.rfind(b"@")
         inner.add(
             at,
             f"{field}.local-part",

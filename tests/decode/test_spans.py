@@ -158,7 +158,9 @@ def test_gaps_are_survived(said: Turns, protocol: Protocol | None, data: st.Data
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(turns, protocols, st.lists(st.integers(1, 40), min_size=1, max_size=5))
-def test_spans_do_not_depend_on_how_tcp_cut_the_bytes(said: Turns, protocol: Protocol | None, cuts: Sequence[int]) -> None:
+def test_spans_do_not_depend_on_how_tcp_cut_the_bytes(
+    said: Turns, protocol: Protocol | None, cuts: Sequence[int]
+) -> None:
     whole, pieces = (converse(flow_of(said, cuts=cut), protocol=protocol) for cut in ((), cuts))
     assert whole.client_spans == pieces.client_spans
     assert whole.server_spans == pieces.server_spans
@@ -168,7 +170,9 @@ def test_spans_do_not_depend_on_how_tcp_cut_the_bytes(said: Turns, protocol: Pro
     assert [(command.verb, command.argument) for command in whole.commands] == [
         (command.verb, command.argument) for command in pieces.commands
     ]
-    assert [(reply.code, reply.text) for reply in whole.replies] == [(reply.code, reply.text) for reply in pieces.replies]
+    assert [(reply.code, reply.text) for reply in whole.replies] == [
+        (reply.code, reply.text) for reply in pieces.replies
+    ]
 
 
 GOOD = {
@@ -182,7 +186,10 @@ GOOD = {
         (S, b"235 2.7.0 OK\r\n"),
         (C, b"MAIL FROM:<a@x.example> SIZE=40\r\nRCPT TO:<b@y.example>\r\nDATA\r\n"),
         (S, b"250 2.1.0 OK\r\n250 2.1.5 OK\r\n354 go\r\n"),
-        (C, b'Subject: x\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\n..y\r\n--b--\r\n.\r\nQUIT\r\n'),
+        (
+            C,
+            b'Subject: x\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n--b\r\n\r\n..y\r\n--b--\r\n.\r\nQUIT\r\n',
+        ),
         (S, b"250 2.0.0 OK\r\n221 bye\r\n"),
     ],
     Protocol.POP3: [
