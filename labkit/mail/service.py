@@ -40,6 +40,7 @@ class MailService:
         accounts: Mapping[str, Account] | Iterable[Account] | None = None,
         clock: Clock | None = None,
         maildir: Path | None = None,
+        repeatable: bool = False,
     ) -> None:
         self.policy = resolve(policy)
         self.hostname = DOMAIN
@@ -82,6 +83,10 @@ class MailService:
         if "postmaster" in (address.casefold(), local_part.casefold()) and (not local_part or self._is_local(address)):
             return self.accounts.by_address(address) or next(iter(self.accounts.values()), None)
         return self.accounts.by_address(address)
+
+    def forget_windows(self) -> None:
+        """Nobody may send any more until they read mail again: what a restart of the servers does."""
+        self._last_pop.clear()
 
     def popped(self, client_address: str) -> None:
         """A POP3 login from this address succeeded: its window to send starts again (POP before SMTP)."""

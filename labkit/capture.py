@@ -1,0 +1,316 @@
+"""Capture: what a learner holds in hand. The wire's record, read with decode's eyes and shown with show's faces.
+
+What it shows is what an eavesdropper sees. `unlock` gives the same capture as its two ends see it, with a TLS key log.
+Everything is worked out when it is first asked for, anew while the recording runs, and kept once it has stopped.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from labkit.decode.conversation import Command, Conversation, Line, Protocol, Reply, Tls, converse
+from labkit.decode.cost import Cost, cost
+from labkit.decode.decrypt import KeyLog, parse_keylog
+from labkit.decode.exposure import Exposure, expose
+from labkit.decode.spans import Span
+from labkit.errors import BadKeyLog
+from labkit.texts import _
+from labkit.wire.capture import Capture as Record
+from labkit.wire.flows import Endpoint, Side, Stream
+from labkit.wire.frames import Frame
+
+if TYPE_CHECKING:
+    from scapy.plist import PacketList
+
+    from labkit.show.dialogue import Dialogue
+    from labkit.show.explain import Explanation
+    from labkit.show.exposure import ExposureTable
+    from labkit.show.figure import Figure
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One TCP connection of a capture, understood."""
+
+    conversation: Conversation
+
+    @property
+    def client(self) -> Endpoint:
+        """Who opened the connection."""
+        return self.conversation.flow.client
+
+    @property
+    def server(self) -> Endpoint:
+        """Who was called."""
+        return self.conversation.flow.server
+
+    @property
+    def client_stream(self) -> Stream:
+        """The bytes that the client sent."""
+        return self.conversation.flow.client_stream
+
+    @property
+    def server_stream(self) -> Stream:
+        """The bytes that the server sent."""
+        return self.conversation.flow.server_stream
+
+    @property
+    def protocol(self) -> Protocol:
+        """smtp, pop3, smtps, pop3s, tls or unknown."""
+        return self.conversation.protocol
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """The commands that crossed the wire in the clear."""
+        return self.conversation.commands
+
+    @property
+    def replies(self) -> tuple[Reply, ...]:
+        """The replies that crossed the wire in the clear."""
+        return self.conversation.replies
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Both sides' lines in the order of the wire."""
+        return self.conversation.lines
+
+    @property
+    def tls(self) -> Tls | None:
+        """What a TLS handshake showed to everybody; None without TLS."""
+        return self.conversation.tls
+
+    @property
+    def opened(self) -> Conversation | None:
+        """What a key log opened of its TLS part."""
+        return self.conversation.opened
+
+    def spans(self, side: Side | str) -> tuple[Span, ...]:
+        """The spans that explain every byte of what a side sent."""
+        return self.conversation.spans(Side(side))
+
+    def explain(self) -> "Explanation":
+        """Every byte beside its meaning."""
+        from labkit.show.explain import explain
+
+        return explain([self.conversation])
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.protocol}: {self.client} → {self.server}>"
+
+
+class Capture:
+    """The packets of one experiment, and all that can be seen in them. A context manager around what is recorded."""
+
+    def __init__(
+        self,
+        record: Record,
+        *,
+        keylog_file: Path | None = None,
+        keys: KeyLog | None = None,
+        decode_as: Mapping[int, str] | None = None,
+    ) -> None:
+        self._record = record
+        self._keylog_file = keylog_file
+        self._keys = keys
+        self._decode_as = {port: Protocol(name) for port, name in (decode_as or {}).items()}
+        self._kept: dict[str, object] = {}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        decode_as: Mapping[int, str] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Self:
+        """Read a pcap or pcapng file, of whomever. decode_as: what to take a port for, such as {2525: "smtp"}.
+
+        progress is called with octets done and octets in all. Raises BadCapture.
+        """
+        return cls(Record.load(path, progress=progress), decode_as=decode_as)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Record from now on. A capture records once."""
+        self._record.start()
+
+    def stop(self) -> None:
+        """Record no more, once the connections that are being closed are closed. Harmless when it has stopped."""
+        self._record.stop()
+        if self._keylog_file is not None and self._keylog_file.exists():
+            self._record.keylog = self._keylog_file.read_text(encoding="ascii")
+
+    @property
+    def engine(self) -> str:
+        """What made the packets: "tap", "live", or "file"."""
+        return self._record.engine
+
+    @property
+    def frames(self) -> Sequence[Frame]:
+        """The packets as they were recorded, with the addresses that the sockets had."""
+        return self._record.frames
+
+    @property
+    def packets(self) -> "PacketList":
+        """scapy's packets, with the addresses that people know."""
+        return self._record.packets
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about what is missing or damaged."""
+        return self._record.notes
+
+    @property
+    def keylog(self) -> str:
+        """The TLS session keys in NSS format, where the provider was asked to write them; else empty."""
+        return self._record.keylog
+
+    def save(self, path: str | os.PathLike[str], *, addresses: str = "names") -> Path:
+        """Write a pcap or pcapng file, as the suffix says, and return its path.
+
+        addresses: "names" for the endpoints that people know, on their standard ports, "real" for what the sockets had.
+        Raises BadCapture or BadSetting.
+        """
+        return self._record.save(path, addresses=addresses)
+
+    def unlock(self, keylog: str | os.PathLike[str] | None = None) -> Self:
+        """The same capture as its two ends see it: what the keys open is explained like plaintext, marked as inside TLS.
+
+        keylog: a file in NSS format (SSLKEYLOGFILE); without one, the keys that came with the capture. Raises BadKeyLog.
+        """
+        return type(self)(self._record, keys=_keys(self.keylog, keylog), decode_as=self._decode_as)
+
+    @property
+    def conversations(self) -> tuple[Conversation, ...]:
+        """Every flow, understood."""
+        return self._keep("conversations", self._converse)
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """Every TCP connection."""
+        return tuple(map(Flow, self.conversations))
+
+    @property
+    def findings(self) -> Exposure:
+        """What an eavesdropper learns, as data: a finding for each fact."""
+        return self._keep("findings", lambda: expose(self.conversations))
+
+    @property
+    def exposure(self) -> "ExposureTable":
+        """What an eavesdropper learns: a table, and a mapping from each fact to its finding."""
+        from labkit.show.exposure import exposure_table
+
+        return exposure_table(self.findings, {c.flow.number: c.protocol for c in self.conversations})
+
+    @property
+    def cost(self) -> Cost:
+        """Connections, packets, octets of payload, round trips."""
+        return cost(conversation.flow for conversation in self.conversations)
+
+    @property
+    def dialogue(self) -> "Dialogue":
+        """What the two sides said, line by line, with marks."""
+        from labkit.show.dialogue import dialogue
+
+        return dialogue(self.conversations)
+
+    def explain(self) -> "Explanation":
+        """Every byte beside its meaning."""
+        from labkit.show.explain import explain
+
+        return explain(self.conversations)
+
+    def ladder(self) -> "Figure":
+        """The dialogue as arrows between the two ends."""
+        from labkit.show.ladder import ladder
+
+        return ladder(self.conversations, engine=self.engine)
+
+    def strip(self) -> "Figure":
+        """What share of the bytes anybody could read."""
+        from labkit.show.strip import strip
+
+        return strip(self.conversations, engine=self.engine)
+
+    def timeline(self) -> "Figure":
+        """Who spoke when, and how much: what traffic analysis sees."""
+        from labkit.show.timeline import timeline
+
+        return timeline(self.conversations, engine=self.engine)
+
+    def report(self) -> dict[str, Any]:
+        """All of it as plain data, for JSON; the README documents the shape."""
+        from labkit.show.report import report
+
+        return report(
+            engine=self.engine,
+            packets=len(self.frames),
+            notes=self.notes,
+            conversations=self.conversations,
+            exposure=self.findings,
+            cost=self.cost,
+        )
+
+    def text(self) -> str:
+        """The dialogue in plain text."""
+        return self.dialogue.text()
+
+    def page(self, title: str = "") -> str:
+        """One self-contained HTML page with all of it."""
+        from labkit.show.page import page
+
+        parts = [self.dialogue, self.exposure, self.ladder(), self.strip(), self.timeline(), self.explain()]
+        return page(title or _("A mail capture"), parts, engine=self.engine, notes=self.notes)
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def _repr_html_(self) -> str:
+        return self.dialogue.html()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Both faces; the engine goes into the metadata, because outputs are the same under every engine."""
+        return {"text/plain": self.text(), "text/html": self._repr_html_()}, {"labkit": {"engine": self.engine}}
+
+    def _converse(self) -> tuple[Conversation, ...]:
+        return tuple(
+            converse(flow, protocol=self._decode_as.get(flow.server.port), keylog=self._keys)
+            for flow in self._record.flows
+        )
+
+    def _keep(self, name: str, make: Callable[[], T]) -> T:
+        if self._record.running:
+            return make()
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]  # type: ignore[return-value]
+
+
+def _keys(known: str, path: str | os.PathLike[str] | None) -> KeyLog:
+    if path is None:
+        if not known:
+            raise BadKeyLog(
+                _("This capture came without TLS keys: make it with Provider(…, keylog=True), or name a key log file.")
+            )
+        return parse_keylog(known)
+    try:
+        return parse_keylog(Path(path).read_text(encoding="ascii", errors="replace"))
+    except OSError as error:
+        raise BadKeyLog(
+            _("The key log {path} cannot be read: {why}. Name a file that SSLKEYLOGFILE made.").format(
+                path=path, why=error.strerror
+            )
+        ) from None

@@ -1,0 +1,249 @@
+"""The lab in a terminal: the same capabilities as the notebooks, for people and for scripts.
+
+Exit codes: 0 done, 1 done and something is wrong (doctor), 2 could not be done as asked, with one sentence that says why.
+Heavy modules are imported inside the commands, so that `labkit --help` answers at once.
+"""
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+import labkit
+from labkit.errors import BadSetting, LabError
+from labkit.texts import _
+
+ENGINES = click.Choice(["auto", "tap", "live"])
+
+
+class LabGroup(click.Group):
+    """Turns a user's mistake into one sentence and exit code 2."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(context)
+        except LabError as error:
+            click.echo(f"labkit: {error}", err=True)
+            raise SystemExit(2) from None
+        except BrokenPipeError:
+            raise SystemExit(0) from None
+
+
+@click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(labkit.__version__, prog_name="labkit")
+def main() -> None:
+    """See what mail looks like on the wire: real servers, real clients, real captures, on this machine only."""
+
+
+def _write(text: str, output: Path | None) -> None:
+    """To the file that was named, else to the terminal."""
+    if output is None:
+        click.echo(text)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadSetting(_("{path} cannot be written: {why}.").format(path=output, why=error.strerror)) from None
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, indent=2)
+
+
+@main.command()
+@click.argument("policies", nargs=-1, metavar="[POLICY]...")
+@click.option("--engine", type=ENGINES, default="auto", show_default=True, help="What records the packets.")
+@click.option("--format", "style", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there instead of the terminal.")
+@click.option("--pcap", type=click.Path(path_type=Path, file_okay=False), help="Save each session as DIR/POLICY.pcapng.")
+def compare(policies: tuple[str, ...], engine: str, style: str, output: Path | None, pcap: Path | None) -> None:
+    """Run one exchange under each POLICY and put the sessions side by side.
+
+    The same message is sent and read under plaintext, smtp-auth, pop-before-smtp and ssl, when no policy is named.
+
+    \b
+    Example: labkit compare plaintext ssl --format html --output comparison.html
+    """
+    comparison = labkit.compare(*policies, engine=engine)
+    faces: Mapping[str, Callable[[], str]] = {
+        "text": lambda: comparison.text(exact=True),
+        "json": lambda: _json(comparison.report()),
+        "html": comparison.page,
+    }
+    if pcap is not None:
+        comparison.save(pcap)
+    _write(faces[style](), output)
+
+
+def _decode_as(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[int, str]:
+    """PORT=PROTOCOL, as click hands it over."""
+    chosen = {}
+    for value in values:
+        port, _equals, protocol = value.partition("=")
+        if not port.isdecimal() or not 0 < int(port) < 65536 or protocol not in {"smtp", "pop3", "smtps", "pop3s"}:
+            raise click.BadParameter(
+                _("{value!r} is not PORT=smtp, pop3, smtps or pop3s, such as 2525=smtp.").format(value=value)
+            )
+        chosen[int(port)] = protocol
+    return chosen
+
+
+@contextmanager
+def _progress(path: Path) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on a terminal; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(_("reading {name}").format(name=path.name), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--keylog", type=click.Path(path_type=Path), help="TLS keys in NSS format (SSLKEYLOGFILE): opens what they fit.")
+@click.option("--decode-as", multiple=True, metavar="PORT=PROTOCOL", callback=_decode_as, help="smtp, pop3, smtps or pop3s.")
+@click.option("--format", "style", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there instead of the terminal.")
+def read(file: Path, keylog: Path | None, decode_as: dict[int, str], style: str, output: Path | None) -> None:
+    """Explain any mail capture: pcap or pcapng, from labkit, Wireshark or tcpdump.
+
+    \b
+    Example: labkit read session.pcapng --keylog keys.txt --decode-as 2525=smtp
+    """
+    with _progress(file) as progress:
+        capture = labkit.Capture.load(file, progress=progress)
+    capture = capture.decoded(keylog=keylog, decode_as=decode_as)
+    faces: Mapping[str, Callable[[], str]] = {
+        "text": lambda: capture.text(exact=True),
+        "json": lambda: _json(capture.report()),
+        "html": capture.page,
+    }
+    _write(faces[style](), output)
+
+
+def _how_to_set_up(provider: Any) -> str:
+    """What to type into a mail program."""
+    policy = provider.policy
+    security = {"none": _("none"), "starttls": "STARTTLS", "ssl": "SSL/TLS"}[policy.security.value]
+    rows = [
+        _("A mail provider is running on this machine, policy {policy}.").format(policy=policy.name),
+        "",
+        _("  server           {host} for both").format(host=provider.host),
+        _("  outgoing (SMTP)  port {port}, connection security {security}").format(port=provider.smtp_port, security=security),
+        _("  incoming (POP3)  port {port}, connection security {security}").format(port=provider.pop3_port, security=security),
+        _("  my outgoing server requires authentication: {answer}").format(
+            answer=_("yes") if policy.auth_required else _("no")
+        ),
+    ]
+    if policy.pop_window is not None:
+        minutes = policy.pop_window.total_seconds() / 60
+        rows.append(_("  check mail before sending: yes, it is good for {minutes:g} minutes").format(minutes=minutes))
+    if provider.ca_file is not None:
+        rows.append(_("  trust this certificate authority: {path}").format(path=provider.ca_file))
+    rows.append("")
+    rows += [
+        _("  {address}  login name {login}  password {password}").format(
+            address=account.address, login=account.login, password=account.password
+        )
+        for account in provider.accounts.values()
+    ]
+    return "\n".join([*rows, "", _("Stop it with Ctrl-C.")])
+
+
+def _for_scripts(provider: Any) -> str:
+    return json.dumps(
+        {
+            "host": provider.host,
+            "smtp_port": provider.smtp_port,
+            "pop3_port": provider.pop3_port,
+            "policy": provider.policy.name,
+            "ca": None if provider.ca_file is None else str(provider.ca_file),
+            "accounts": [
+                {"address": account.address, "login": account.login, "password": account.password}
+                for account in provider.accounts.values()
+            ],
+        },
+        ensure_ascii=False,
+    )
+
+
+@main.command()
+@click.argument("policy")
+@click.option("--smtp-port", type=click.IntRange(0, 65535), default=0, help="A free one when not given.")
+@click.option("--pop3-port", type=click.IntRange(0, 65535), default=0, help="A free one when not given.")
+@click.option("--pcap", type=click.Path(path_type=Path, dir_okay=False), help="Save the traffic there when it stops.")
+@click.option("--maildir", type=click.Path(path_type=Path, file_okay=False), help="Keep the mail there, one folder an account.")
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def serve(policy: str, smtp_port: int, pop3_port: int, pcap: Path | None, maildir: Path | None, style: str) -> None:
+    """Run a provider under POLICY for any mail program on this machine, and show the dialogue live.
+
+    \b
+    Example: labkit serve starttls --smtp-port 2587 --pop3-port 2110 --pcap session.pcapng
+    """
+    stopped = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_signal: stopped.set())
+    provider = labkit.Provider(policy, smtp_port=smtp_port, pop3_port=pop3_port, maildir=maildir)
+    with provider, provider.capture() as capture:
+        click.echo(_for_scripts(provider) if style == "json" else _how_to_set_up(provider))
+        sys.stdout.flush()
+        printed = 0
+        while not stopped.wait(0.2):
+            printed = _follow(capture, printed, style)
+    _follow(capture, printed, style)
+    if pcap is not None:
+        capture.save(pcap)
+
+
+@main.command()
+@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def doctor(style: str) -> None:
+    """Say what this machine can do: Python, packages, capture engines, fonts, TLS.
+
+    \b
+    Example: labkit doctor --format json
+    """
+    from labkit.doctor import examine
+
+    checks = list(examine())
+    healthy = all(check.ok for check in checks if check.needed)
+    if style == "json":
+        listed = [
+            {"name": check.name, "ok": check.ok, "needed": check.needed, "detail": check.detail} for check in checks
+        ]
+        click.echo(_json({"ok": healthy, "checks": listed}))
+    else:
+        for check in checks:
+            word = _("ok") if check.ok else _("MISSING") if check.needed else _("not here")
+            click.echo(f"{word:8}  {check.name:13}  {check.detail}")
+        click.echo(_("The lab works here.") if healthy else _("The lab cannot work here until what is MISSING is mended."))
+    raise SystemExit(0 if healthy else 1)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("options", nargs=-1, metavar="[JUPYTERLAB OPTION]...", type=click.UNPROCESSED)
+def lab(options: tuple[str, ...]) -> None:
+    """Open JupyterLab on the notebooks. Options are passed on to JupyterLab.
+
+    \b
+    Example: labkit lab --no-browser --port 8899
+    """
+    import subprocess
+
+    places = (Path.cwd() / "notebooks", Path(labkit.__file__).parent.parent / "notebooks")
+    folder = next((place for place in places if (place / "en").is_dir()), None)
+    if folder is None:
+        raise BadSetting(_("There is no notebooks folder here. Change to the folder that you cloned and try again."))
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/en", *options]
+    raise SystemExit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own interpreter

@@ -1,0 +1,214 @@
+"""Provider: a mail service put on a wire. The one place where mail meets wire.
+
+`start` puts the service's two protocols on a loopback network of their own, with the certificates that its policy needs;
+`capture` records what crosses that network. Secrets (the authority's certificate for other programs, TLS keys) live in a
+private folder that goes when the provider stops.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from labkit.capture import Capture
+from labkit.errors import BadSetting
+from labkit.mail.accounts import Account, Accounts
+from labkit.mail.certificates import Certificate, authority
+from labkit.mail.client import MailClient, Settings
+from labkit.mail.clock import Clock
+from labkit.mail.maildrop import Maildrop
+from labkit.mail.policy import Policy, Security
+from labkit.mail.pop3 import Pop3Protocol
+from labkit.mail.sample import LESSON_ACCOUNTS
+from labkit.mail.service import MailService, Outgoing
+from labkit.mail.smtp import smtp_factory
+from labkit.texts import _
+from labkit.wire.capture import AddressBook
+from labkit.wire.network import HOST, Network
+
+# The standard ports of both protocols: RFC 5321, RFC 6409 (587), RFC 8314 (465, 995), RFC 1939.
+STANDARD_PORTS = {Security.NONE: (25, 110), Security.STARTTLS: (587, 110), Security.SSL: (465, 995)}
+
+
+class Provider:
+    """A mail provider on this machine: SMTP and POP3 on 127.0.0.1, accounts, a policy. A context manager.
+
+    policy: a preset's name or a Policy. accounts: hanako and taro with fresh random passwords when none are given.
+    maildir: a folder that keeps the mail; without it, mail is in memory. smtp_port, pop3_port: 0 takes a free one.
+    certificate: which of the lab's certificates it shows. keylog: write the TLS session keys, so that its captures can be
+    opened. repeatable: fixed accounts and challenges, so that a lesson's outputs are the same everywhere.
+    Raises UnknownPolicy and BadSetting at once, PortTaken from `start`.
+    """
+
+    host = HOST
+
+    def __init__(
+        self,
+        policy: Policy | str = "plaintext",
+        *,
+        accounts: Mapping[str, Account] | Iterable[Account] | None = None,
+        maildir: Path | str | None = None,
+        smtp_port: int = 0,
+        pop3_port: int = 0,
+        certificate: Certificate | str = Certificate.GOOD,
+        keylog: bool = False,
+        repeatable: bool = False,
+    ) -> None:
+        self._service = MailService(
+            policy,
+            LESSON_ACCOUNTS if repeatable and accounts is None else accounts,
+            maildir=None if maildir is None else Path(maildir),
+            repeatable=repeatable,
+        )
+        self._certificate = _certificate(certificate)
+        self._asked_ports = smtp_port, pop3_port
+        self._with_keylog = keylog
+        self._network = Network()
+        self._folder: Path | None = None
+        self._ports: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = _("running") if self._ports else _("stopped")
+        return _("<Provider {policy}, {state}>").format(policy=self.policy.name, state=state)
+
+    def start(self) -> None:
+        """Listen. Harmless when it runs already. What an earlier run knew of POP-before-SMTP windows is forgotten."""
+        if self._ports:
+            return
+        self._service.forget_windows()
+        self._folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+        try:
+            self._network.start()
+            self._ports = self._listen()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop listening, drop every connection, leave nothing behind: in less than two seconds. Harmless when stopped."""
+        self._network.stop()
+        self._ports = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _listen(self) -> tuple[int, int]:
+        security = self.policy.security
+        tls = None if security is Security.NONE else authority().server_context(self._certificate, keylog=self._keylog)
+        implicit = tls if security is Security.SSL else None
+        smtp, pop3 = self._asked_ports
+        smtp_listener = self._network.listen(smtp_factory(self._service, tls), smtp, implicit)
+        pop3_listener = self._network.listen(lambda: Pop3Protocol(self._service, tls_context=tls), pop3, implicit)
+        return smtp_listener.port, pop3_listener.port
+
+    @property
+    def policy(self) -> Policy:
+        """What it demands."""
+        return self._service.policy
+
+    @property
+    def accounts(self) -> Accounts:
+        """Its accounts by local part."""
+        return self._service.accounts
+
+    @property
+    def maildrops(self) -> Mapping[str, Maildrop]:
+        """What arrived, by local part."""
+        return self._service.maildrops
+
+    @property
+    def outgoing(self) -> list[Outgoing]:
+        """What a real provider would now carry to other providers. Nothing leaves this machine."""
+        return self._service.outgoing
+
+    @property
+    def clock(self) -> Clock:
+        """Its clock, which a lesson can advance."""
+        return self._service.clock
+
+    @property
+    def smtp_port(self) -> int:
+        """Where its SMTP server listens."""
+        return self._running()[0]
+
+    @property
+    def pop3_port(self) -> int:
+        """Where its POP3 server listens."""
+        return self._running()[1]
+
+    @property
+    def ca_pem(self) -> str:
+        """The lab's certificate authority in PEM: what a mail program must trust."""
+        return authority().ca_pem.decode()
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The same as a file, for other programs, while it runs; None when the policy has no TLS."""
+        if self.policy.security is Security.NONE or self._folder is None:
+            return None
+        path = self._folder / "ca.pem"
+        if not path.exists():
+            path.write_text(self.ca_pem, encoding="ascii")
+        return path
+
+    @property
+    def _keylog(self) -> Path | None:
+        return self._folder / "keys.txt" if self._with_keylog and self._folder else None
+
+    def settings(self, name: str, **overrides: Any) -> Settings:
+        """What the owner of an account has to enter into a mail program; `overrides` are the switches set otherwise."""
+        account = self.accounts[name]
+        right: dict[str, Any] = {
+            "smtp_port": self.smtp_port,
+            "pop3_port": self.pop3_port,
+            "server": self._service.hostname,
+            "connect_to": self.host,
+            "security": self.policy.security,
+            "login": account.login,
+            "password": account.password,
+            "outgoing_requires_authentication": self.policy.auth_required,
+            "check_mail_first": self.policy.pop_window is not None,
+            "trusted_ca": None if self.policy.security is Security.NONE else self.ca_pem,
+        }
+        try:
+            return Settings(**(right | overrides))
+        except TypeError as error:
+            raise BadSetting(_("A mail program has no such setting: {why}.").format(why=error)) from None
+
+    def client(self, name: str, **overrides: Any) -> MailClient:
+        """A mail program that is set up for an account; `overrides` are the switches set otherwise."""
+        return MailClient(self.settings(name, **overrides))
+
+    def capture(self, engine: str = "auto") -> Capture:
+        """Record what crosses this provider's network: `with provider.capture() as capture: ...`.
+
+        engine: "live" (the kernel's packets), "tap" (the bytes at the servers' sockets), or "auto": LABKIT_CAPTURE's, else
+        live where the system allows it, else tap. Raises EngineUnavailable.
+        """
+        standard = STANDARD_PORTS[self.policy.security]
+        book = AddressBook({(self.host, port): known for port, known in zip(self._running(), standard, strict=True)})
+        return Capture(self._network.record(engine, book=book), keylog_file=self._keylog)
+
+    def _running(self) -> tuple[int, int]:
+        if self._ports is None:
+            raise BadSetting(_("This provider does not run: use it in a `with` block, or call start() first."))
+        return self._ports
+
+
+def _certificate(name: Certificate | str) -> Certificate:
+    try:
+        return Certificate(name)
+    except ValueError:
+        message = _("The lab has no certificate {name!r}: choose one of {names}.")
+        raise BadSetting(message.format(name=name, names=", ".join(Certificate))) from None

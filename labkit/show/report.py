@@ -1,0 +1,73 @@
+"""The machine-readable face: what a capture says, as plain data for JSON. Its shape is documented in the README.
+
+Packet numbers here are those of the capture file, as Wireshark counts them; the faces for people use bursts instead.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from labkit.decode.conversation import Conversation
+from labkit.decode.cost import Cost
+from labkit.decode.exposure import Exposure
+
+
+def _dialogue(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "commands": [
+            {"verb": command.verb, "argument": command.argument, "packet": command.packet}
+            for command in conversation.commands
+        ],
+        "replies": [
+            {"code": reply.code, "text": reply.text, "packet": reply.packet} for reply in conversation.replies
+        ],
+    }
+
+
+def _flow(conversation: Conversation) -> dict[str, Any]:
+    tls = conversation.tls
+    return {
+        "client": str(conversation.flow.client),
+        "server": str(conversation.flow.server),
+        "protocol": conversation.protocol.value,
+        **_dialogue(conversation),
+        "tls": tls
+        and {"version": tls.version, "cipher": tls.cipher, "server_name": tls.server_name, "started": tls.started},
+        "opened": conversation.opened and _dialogue(conversation.opened),
+    }
+
+
+def _exposure(exposure: Exposure) -> dict[str, Any]:
+    return {
+        fact.value: {
+            "verdict": finding.verdict.value,
+            "value": finding.value,
+            "packet": finding.packet,
+            "bytes": None if finding.start is None else [finding.start, finding.end],
+        }
+        for fact, finding in exposure.items()
+    }
+
+
+def report(
+    *,
+    engine: str,
+    packets: int,
+    notes: Sequence[str],
+    conversations: Iterable[Conversation],
+    exposure: Exposure,
+    cost: Cost,
+) -> dict[str, Any]:
+    """A capture as plain data: engine, packets, notes, flows, exposure and cost."""
+    return {
+        "engine": engine,
+        "packets": packets,
+        "notes": list(notes),
+        "flows": [_flow(conversation) for conversation in conversations],
+        "exposure": _exposure(exposure),
+        "cost": {
+            "connections": cost.connections,
+            "packets": cost.packets,
+            "bytes": cost.bytes,
+            "round_trips": cost.round_trips,
+        },
+    }
