@@ -351,8 +351,10 @@ class _Connection:
         )
 
     def _closed(self) -> str:
-        one_sided = any(side.fin is not None and side.peer.base is None for side in (self.first, self.first.peer))
-        return self.closed or ("fin" if one_sided else "")
+        if self.closed:
+            return self.closed
+        ended = [side.fin is not None and side.peer.base is None for side in (self.first, self.first.peer)]
+        return "fin" if any(ended) else ""  # of a connection captured from one side, one end is all there is
 
     def _first_is_client(
         self, ends: tuple[Endpoint, Endpoint], sent: tuple[Ordered, Ordered], book: Book | None
@@ -372,7 +374,7 @@ class _Connection:
 
 
 def _gaps(ordered: Ordered) -> tuple[Gap, ...]:
-    return tuple(Gap(*gap) for gap in ordered.gaps)
+    return tuple(Gap(*gap) for gap in ordered.gaps) if ordered.gaps else ()
 
 
 def _is_reply(data: bytes) -> bool:

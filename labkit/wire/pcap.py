@@ -9,7 +9,6 @@ pcap: draft-ietf-opsawg-pcap; pcapng: draft-ietf-opsawg-pcapng.
 """
 
 import contextlib
-import gzip
 import mmap
 import os
 import struct
@@ -38,6 +37,7 @@ Buffer = bytes | mmap.mmap
 _SECOND = 1_000_000_000
 _CHUNK = 1 << 13  # packets between two reports of progress
 _WINDOW = 1 << 20  # octets
+_PIECE = 1 << 16  # octets
 _GZIP = b"\x1f\x8b"
 
 # pcap magic → byte order, nanoseconds per unit of the second time word
@@ -224,18 +224,17 @@ def _unpacked(path: Path, packed: IO[bytes]) -> tuple[Buffer, list[str]]:
     size = 0
     with tempfile.TemporaryFile() as file:
         try:
-            with gzip.GzipFile(fileobj=packed) as unpacking:
-                while piece := unpacking.read(1 << 20):
-                    size += len(piece)
-                    if size > LARGEST_UNPACKED:
-                        raise BadCapture(
-                            _(
-                                "{file} unpacks to more than {limit} MiB, so it is not unpacked further; if you trust it, "
-                                "run gunzip and cut the result with editcap."
-                            ).format(file=path, limit=LARGEST_UNPACKED >> 20)
-                        )
-                    file.write(piece)
-        except (EOFError, gzip.BadGzipFile, zlib.error):
+            for piece in _gunzip(packed):
+                size += len(piece)
+                if size > LARGEST_UNPACKED:
+                    raise BadCapture(
+                        _(
+                            "{file} unpacks to more than {limit} MiB, so it is not unpacked further; if you trust it, "
+                            "run gunzip and cut the result with editcap."
+                        ).format(file=path, limit=LARGEST_UNPACKED >> 20)
+                    )
+                file.write(piece)
+        except (EOFError, zlib.error):
             if not size:
                 raise BadCapture(
                     _(
@@ -252,6 +251,22 @@ def _unpacked(path: Path, packed: IO[bytes]) -> tuple[Buffer, list[str]]:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), notes
         file.seek(0)
         return file.read(), notes
+
+
+def _gunzip(packed: IO[bytes]) -> Iterator[bytes]:
+    """The octets of all members (RFC 1952), at most 1 MiB at a time. Raises EOFError when cut, zlib.error when damaged."""
+    data = packed.read(_PIECE)
+    while data:
+        member = zlib.decompressobj(wbits=31)
+        while not member.eof:
+            piece = member.decompress(data, 1 << 20)
+            if not piece and not data:
+                raise EOFError
+            yield piece
+            data = member.unconsumed_tail or packed.read(_PIECE)
+        data = (member.unused_data + data).lstrip(b"\0")  # tapes pad with zeros
+        while not data and (more := packed.read(_PIECE)):
+            data = more.lstrip(b"\0")
 
 
 class _Reader:

@@ -1,6 +1,6 @@
 """How fast a large mail capture is read, next to scapy, dpkt and tshark: the same file, one run, ratios.
 
-Every reader does the same work: read the packets, put the client's octets of each connection in order, list their lines.
+Every reader does the same work: read the packets, put both sides' octets in order, list the client's lines.
 Each runs in a process of its own, so that its peak memory is its own; the clock runs over the work, not over the imports.
 tshark, which is nothing but a process, is timed as one, and once more on an empty capture to take its start off.
 
@@ -108,7 +108,7 @@ def _in_order(pieces: Iterator[tuple[tuple[object, ...], int, bytes]]) -> int:
         if payload and following.get(key, sequence) == sequence:
             streams.setdefault(key, bytearray()).extend(payload)
             following[key] = sequence + len(payload) & 0xFFFFFFFF
-    return sum(len(_lines(bytes(data))) for data in streams.values())
+    return sum(len(_lines(bytes(data))) for key, data in streams.items() if key[-1] == 25)
 
 
 def dpkt(path: str) -> Callable[[], int]:
@@ -119,8 +119,7 @@ def dpkt(path: str) -> Callable[[], int]:
             for _time, data in library.pcap.Reader(file):
                 ip = library.ethernet.Ethernet(data).data
                 tcp = ip.data
-                if tcp.dport == 25:
-                    yield (ip.src, ip.dst, tcp.sport, tcp.dport), tcp.seq, tcp.data
+                yield (ip.src, ip.dst, tcp.sport, tcp.dport), tcp.seq, tcp.data
 
     return lambda: _in_order(pieces())
 
@@ -131,10 +130,8 @@ def scapy_reader(path: str) -> Callable[[], int]:
 
     def pieces() -> Iterator[tuple[tuple[object, ...], int, bytes]]:
         for packet in PcapReader(path):
-            tcp = packet[inet.TCP]
-            if tcp.dport == 25:
-                ip = packet[inet.IP]
-                yield (ip.src, ip.dst, tcp.sport, tcp.dport), tcp.seq, bytes(tcp.payload)
+            ip, tcp = packet[inet.IP], packet[inet.TCP]
+            yield (ip.src, ip.dst, tcp.sport, tcp.dport), tcp.seq, bytes(tcp.payload)
 
     return lambda: _in_order(pieces())
 
@@ -156,6 +153,7 @@ def scapy_session(path: str) -> Callable[[], int]:
             return Raw(data) if data.endswith(b"\r\n") else None
 
     bind_layers(inet.TCP, Mail, dport=25)
+    bind_layers(inet.TCP, Mail, sport=25)
 
     def work() -> int:
         lines = 0
