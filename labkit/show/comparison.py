@@ -1,7 +1,7 @@
 """The comparison: the same exchange under several policies, side by side.
 
-Three views: what was said, what somebody on the way learns, what it costs. They show only numbers that repeat everywhere;
-`exact` adds packets and the bytes of TLS handshakes, which depend on the operating system and the TLS library.
+Three views: what was said, what somebody on the way learns, what it costs. They show only numbers that repeat
+everywhere; `exact` adds packets and the bytes of TLS handshakes, which depend on the system and the TLS library.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from labkit.decode.conversation import Conversation
 from labkit.decode.cost import Cost
 from labkit.decode.exposure import Exposure, Fact, Verdict
-from labkit.show.dialogue import Dialogue, Part, beyond, parts, sides
+from labkit.show.dialogue import Dialogue, Part, beyond, name_of, parts, sides
 from labkit.show.exposure import fact_name
 from labkit.show.marks import Look, legend, legend_text, look
 from labkit.show.portions import payload, portions
@@ -36,6 +36,19 @@ class Session:
     conversations: tuple[Conversation, ...]
     exposure: Exposure
     cost: Cost
+
+
+def titled(
+    shown: Sequence[Session] | Sequence[Conversation],
+) -> Iterator[tuple[str, tuple[Conversation, ...]]]:
+    """What figures draw: a title and conversations for each session; the conversations of one capture are one session."""
+    alone = tuple(item for item in shown if isinstance(item, Conversation))
+    if alone:
+        flow = alone[0].flow
+        yield f"{name_of(flow.client)} → {name_of(flow.server)}", alone
+    for item in shown:
+        if isinstance(item, Session):
+            yield item.title, item.conversations
 
 
 class SideBySide(View):
@@ -130,14 +143,19 @@ def _cost_row(session: Session, *, exact: bool) -> list[str]:
     return [*row, payload(portions(session.conversations))]
 
 
-class Comparison(View):
+class ComparisonView(View):
     """The three views of a comparison; each is there by itself as well."""
 
     def __init__(self, sessions: Sequence[Session], *, exact: bool = False) -> None:
         self.title = _("{count} sessions side by side").format(count=len(sessions))
+        self.sessions = tuple(sessions)
         self.dialogue = SideBySide(sessions)
         self.exposure = ExposureMatrix(sessions)
         self.cost = CostTable(sessions, exact=exact)
+
+    def exact(self) -> "ComparisonView":
+        """The same with numbers that differ from machine to machine: for a terminal or a page, not for a notebook."""
+        return ComparisonView(self.sessions, exact=True)
 
     @property
     def parts(self) -> tuple[View, ...]:
@@ -151,6 +169,6 @@ class Comparison(View):
         return Markup("\n").join(part.body() for part in self.parts)
 
 
-def comparison(sessions: Sequence[Session], *, exact: bool = False) -> Comparison:
-    """Sessions side by side. exact: with numbers that differ from machine to machine, for a terminal, not for a notebook."""
-    return Comparison(sessions, exact=exact)
+def comparison(sessions: Sequence[Session]) -> ComparisonView:
+    """Sessions side by side: what was said, what somebody on the way learns, what it costs."""
+    return ComparisonView(sessions)

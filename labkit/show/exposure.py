@@ -1,6 +1,6 @@
 """The exposure as a table: for each fact what an eavesdropper gets of it, and the bytes that gave it away."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -53,12 +53,22 @@ def where(finding: Finding, conversation: Conversation | None = None) -> str:
     return _("{protocol} {side}, burst {burst}, bytes {first}–{last}").format(**values)
 
 
-class ExposureTable(View):
-    """The exposure of one capture."""
+class ExposureTable(View, Mapping[Fact, Finding]):
+    """The exposure of one capture: a table, and a mapping from each fact to its finding."""
 
     def __init__(self, exposure: Exposure, conversations: Sequence[Conversation]) -> None:
         self.title = _("What somebody on the way learns")
+        self._exposure = exposure
         self.rows = tuple(_rows(exposure, conversations))
+
+    def __getitem__(self, fact: Fact) -> Finding:
+        return self._exposure[fact]
+
+    def __iter__(self) -> Iterator[Fact]:
+        return iter(self._exposure)
+
+    def __len__(self) -> int:
+        return len(self._exposure)
 
     def text(self) -> str:
         head = (_("Fact"), _("Verdict"), _("Value"), _("Where"))

@@ -65,8 +65,10 @@ class View:
     def _repr_html_(self) -> str:
         return self.html()
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return {"text/plain": self.text(), "text/html": self.html()}
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"text/plain": self.text(), "text/html": self.html()}, {}
 
 
 def style_of(look: Look) -> str:

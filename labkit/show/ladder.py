@@ -1,0 +1,210 @@
+"""The ladder: lanes with arrows between client and server, one for each session, to be compared at a glance.
+
+What is about people has an arrow of its own; protocol words between such arrows share one, with their verbs and codes, and
+so do small TLS records beside a large one. Nothing is drawn over anything else, and what is left out is counted.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from labkit.decode.conversation import Conversation, Kind
+from labkit.show.comparison import Session, titled
+from labkit.show.dialogue import protocol_of
+from labkit.show.figure import Figure
+from labkit.show.marks import FAINT, LOOKS, PROTOCOL, Look, legend
+from labkit.show.runs import RECORD_HEADER, TELLING, Run, runs
+from labkit.show.safe import block, fit, visible
+from labkit.show.sheet import ADVANCE, BOLD, CENTER, POINT, RIGHT, WIRE, Sheet, cut, room, wrap
+from labkit.texts import _
+from labkit.wire.flows import Side
+
+SIZE = 10  # points of text on an arrow
+LINE = 0.168  # inches from one text line to the next
+EDGE, BETWEEN = 0.2, 0.26  # inches beside and between lanes
+MARGIN = 0.2  # inches left free beside the longest text
+SHAFT = 0.34  # inches of an arrow on either side of words in its gap
+INLINE = 0.27  # inches that an arrow with words in its gap takes
+CHIP = 0.24  # inches that a mark takes before its text
+MOST = 40  # steps of a conversation that are drawn
+PARTS = 12  # conversations of a lane that are drawn
+SMALL = 4  # records smaller than the largest one's part of this share an arrow
+WORDS = 60  # characters of a step in the text alternative
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One arrow. side: who sent it, None for several in both directions."""
+
+    side: Side | None
+    look: Look
+    words: str
+    hatched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One conversation of a lane."""
+
+    name: str
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One session."""
+
+    title: str
+    parts: tuple[Part, ...]
+
+
+def steps(conversation: Conversation) -> tuple[Step, ...]:
+    """The arrows of a conversation."""
+    found = runs(conversation)
+    largest = max((run.size for run in found if run.is_ciphertext), default=0)
+
+    def sort(run: Run) -> str:
+        if run.is_ciphertext:
+            return "small" if run.size * SMALL < largest else "large"
+        telling = TELLING[Kind.REPLY].match(run.headline.text)
+        return "words" if run.headline.look.name == PROTOCOL and not telling else "own"
+
+    drawn = [step for kind, group in groupby(found, sort) for step in _together(kind, tuple(group))]
+    if len(drawn) <= MOST:
+        return tuple(drawn)
+    left = _("… {count:,} more arrows, in the capture").format(count=len(drawn) - MOST)
+    return (*drawn[:MOST], Step(None, LOOKS[PROTOCOL], left))
+
+
+def _together(kind: str, group: Sequence[Run]) -> Iterator[Step]:
+    if kind == "words" and len(group) > 1:
+        yield Step(None, LOOKS[PROTOCOL], " · ".join(map(_word, group)))
+    elif kind == "small" and len(group) > 1:
+        sizes = [run.size - RECORD_HEADER for run in group]
+        words = _("{count} × {least:,}–{most:,} bytes").format(count=len(group), least=min(sizes), most=max(sizes))
+        yield Step(None, group[0].headline.look, words, hatched=True)
+    else:
+        for run in group:
+            yield Step(run.side, run.headline.look, run.headline.text, run.kind is Kind.TLS)
+
+
+def _word(run: Run) -> str:
+    """A run in one word: a command's verb, a reply's code."""
+    return cut(visible(run.rows[0].text.split(" ")[0].split("-")[0] or "…"), 12)
+
+
+class Ladder(Figure):
+    """Lanes of arrows."""
+
+    def __init__(self, lanes: Sequence[Lane], engine: str) -> None:
+        super().__init__(engine)
+        self.title = _("Who says what, and who else can read it")
+        self.lanes = tuple(lanes)
+        count = max(len(self.lanes), 1)
+        self.width = 10.5 if count > 1 else 7.0
+        self._lane = (self.width - 2 * EDGE - BETWEEN * (count - 1)) / count
+        self._letters = room(self._lane - CHIP - MARGIN, SIZE)
+        self.height = 0.75 + max((self._length(lane) for lane in self.lanes), default=0.5) + 0.62
+
+    def _lines(self, step: Step) -> list[str]:
+        return wrap(visible(step.words), self._letters, 2)
+
+    def _inline(self, step: Step) -> bool:
+        """Whether the words have room in a gap of their arrow: protocol words, if there are few."""
+        return step.look.name == PROTOCOL and len(visible(step.words)) <= room(self._lane - 2 * SHAFT, SIZE)
+
+    def _step_height(self, step: Step) -> float:
+        return INLINE if self._inline(step) else LINE * len(self._lines(step)) + 0.24
+
+    def _length(self, lane: Lane) -> float:
+        return sum(0.38 + sum(map(self._step_height, part.steps)) for part in lane.parts)
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """The marks that occur."""
+        return legend(step.look for lane in self.lanes for part in lane.parts for step in part.steps)
+
+    @property
+    def alt(self) -> str:
+        told = []
+        for lane in self.lanes:
+            found = [step for part in lane.parts for step in part.steps]
+            counts = [
+                f"{sum(step.look is one for step in found)} {one.word}" for one in legend(step.look for step in found)
+            ]
+            told.append(_("{title}: {counts}").format(title=visible(lane.title), counts=", ".join(counts)))
+        return _("Arrows between client and server. {lanes}.").format(lanes="; ".join(told))
+
+    def text(self) -> str:
+        lines = [self.title]
+        for lane in self.lanes:
+            lines.append(visible(lane.title))
+            lines += [f"  {visible(part.name)}: {_in_words(part.steps)}" for part in lane.parts]
+        return block(lines[:24])
+
+    def draw(self, sheet: Sheet) -> None:
+        for number, lane in enumerate(self.lanes):
+            left = EDGE + number * (self._lane + BETWEEN)
+            self._draw_lane(sheet, lane, left, left + self._lane)
+        hatched = any(step.hatched for lane in self.lanes for part in lane.parts for step in part.steps)
+        sheet.legend(EDGE + 0.1, self.height - 0.28, self.looks, hatched=_("TLS records") if hatched else "")
+
+    def _draw_lane(self, sheet: Sheet, lane: Lane, left: float, right: float) -> None:
+        middle = (left + right) / 2
+        sheet.text(middle, 0.3, lane.title, size=14, face=BOLD, across=CENTER, width=right - left)
+        sheet.text(left, 0.6, _("client"), size=SIZE, colour=FAINT)
+        sheet.text(right, 0.6, _("server"), size=SIZE, colour=FAINT, across=RIGHT)
+        y = 0.7
+        for part in lane.parts:
+            sheet.text(middle, y + 0.24, part.name, size=11, face=BOLD, across=CENTER, width=right - left - 0.1)
+            y += 0.38
+            if not part.steps:
+                continue
+            top = y
+            for step in part.steps:
+                self._draw_step(sheet, step, left, right, y)
+                y += self._step_height(step)
+            for x in (left, right):
+                sheet.line([x, x], [top - 0.06, y - 0.04], width=1.5)
+
+    def _draw_step(self, sheet: Sheet, step: Step, left: float, right: float, y: float) -> None:
+        lines = self._lines(step)
+        if self._inline(step):
+            self._draw_arrow(sheet, step, left, right, y + INLINE / 2)
+            half = (len(lines[0]) + 1) * ADVANCE * SIZE * POINT / 2
+            sheet.box((left + right) / 2 - half, y, 2 * half, INLINE, fill="white")
+            sheet.text((left + right) / 2, y + INLINE / 2 + 0.05, lines[0], size=SIZE, face=WIRE, across=CENTER)
+            return
+        chip = 0 if step.look.name == PROTOCOL else CHIP
+        start = (left + right - chip - max(map(len, lines)) * ADVANCE * SIZE * POINT) / 2 + chip
+        for number, words in enumerate(lines):
+            sheet.text(start, y + LINE * (number + 0.85), words, size=SIZE, face=WIRE)
+        if chip:
+            sheet.mark(start - 0.13, y + LINE * 0.6, step.look, size=9.5)
+        self._draw_arrow(sheet, step, left, right, y + LINE * len(lines) + 0.12)
+
+    def _draw_arrow(self, sheet: Sheet, step: Step, left: float, right: float, y: float) -> None:
+        ends = (right - 0.03, left + 0.03) if step.side is Side.SERVER else (left + 0.03, right - 0.03)
+        width = 1.2 if step.look.name == PROTOCOL else 2.4
+        sheet.arrow(*ends, y, colour=step.look.stroke, width=width, both=step.side is None)
+        if step.hatched:
+            edge = step.look.stroke
+            sheet.box(left + 0.4, y - 0.05, right - left - 0.8, 0.1, fill="white", edge=edge, hatch="//////")
+
+
+def _in_words(found: Iterable[Step]) -> str:
+    arrows = {Side.CLIENT: "→", Side.SERVER: "←", None: "⇄"}
+    return "; ".join(f"{arrows[step.side]} {step.look.mark} {fit(visible(step.words), WORDS)}" for step in found)
+
+
+def ladder(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "") -> Ladder:
+    """Lanes side by side, one for each session; a capture's conversations are one lane. engine: what made the packets."""
+    return Ladder([_lane(title, conversations) for title, conversations in titled(shown)], engine)
+
+
+def _lane(title: str, conversations: Sequence[Conversation]) -> Lane:
+    drawn = [Part(protocol_of(conversation), steps(conversation)) for conversation in conversations[:PARTS]]
+    if left := len(conversations) - PARTS:
+        words = _("… {count:,} more connections, in the capture").format(count=left)
+        drawn += [Part(words, ())] if left > 0 else []
+    return Lane(title, tuple(drawn))

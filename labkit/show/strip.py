@@ -1,0 +1,151 @@
+"""The byte strip: what the bytes of a session are, as one bar in the order of the wire, one bar for each session.
+
+Mail is drawn to scale. A TLS handshake is a block of fixed width with a tear in it, because its size depends on the TLS
+library and would make the figure differ from machine to machine.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from labkit.decode.conversation import Conversation
+from labkit.show.comparison import Session, titled
+from labkit.show.figure import Figure
+from labkit.show.marks import LOOKS, TEXT, Look, legend
+from labkit.show.portions import Portion, payload, portions
+from labkit.show.safe import block, grid, visible
+from labkit.show.sheet import CENTER, MIDDLE, RIGHT, Sheet
+from labkit.texts import _
+
+NAMES, TOTALS = 2.0, 2.55  # inches for the sessions' titles and for the totals
+ROW, BAR = 0.62, 0.4  # inches from bar to bar, and a bar's height
+TOP, AXIS, FOOT = 0.3, 0.62, 0.45
+BROKEN = 0.42  # inches of a handshake
+STEPS = (1, 2, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One session's bytes."""
+
+    title: str
+    portions: tuple[Portion, ...]
+
+    @property
+    def scaled(self) -> int:
+        """Bytes that are drawn to scale."""
+        return sum(portion.size for portion in self.portions if not portion.is_handshake)
+
+    @property
+    def broken(self) -> int:
+        """How many handshakes it has."""
+        return sum(portion.is_handshake for portion in self.portions)
+
+
+def sizes(found: Iterable[Portion]) -> dict[Look, int]:
+    """How many bytes look how, in the vocabulary's order."""
+    pieces = tuple(found)
+    return {
+        look: sum(piece.size for piece in pieces if piece.look is look)
+        for look in legend(piece.look for piece in pieces)
+    }
+
+
+class Strip(Figure):
+    """One bar for each session. exact: the words tell the sizes of handshakes too."""
+
+    def __init__(self, bars: Sequence[Bar], engine: str, *, exact: bool = False) -> None:
+        super().__init__(engine)
+        self.title = _("What the bytes on the wire are")
+        self.bars = tuple(bars)
+        self._exact = exact
+        self.height = TOP + ROW * len(self.bars) + AXIS + FOOT
+
+    def exact(self) -> "Strip":
+        """The same, with words that tell the sizes of handshakes too: for a terminal or a page, not for a notebook."""
+        return Strip(self.bars, self.engine, exact=True)
+
+    @property
+    def alt(self) -> str:
+        told = [_("{title}: {shares}").format(title=visible(bar.title), shares=self._shares(bar)) for bar in self.bars]
+        return _("Bars of bytes in the order of the wire. {bars}.").format(bars="; ".join(told))
+
+    def text(self) -> str:
+        head = (_("Session"), _("Bytes"), _("Of these"))
+        rows = [(bar.title, self._total(bar), self._shares(bar)) for bar in self.bars[:20]]
+        return block([self.title, *grid([head, *rows], (24, 30, 100))])
+
+    def _total(self, bar: Bar) -> str:
+        return f"{sum(portion.size for portion in bar.portions):,}" if self._exact else payload(bar.portions)
+
+    def _shares(self, bar: Bar) -> str:
+        told = []
+        for look, size in sizes(bar.portions).items():
+            sized = self._exact or look is not LOOKS["handshake"]
+            told.append(f"{look.mark} {size:,} {look.word}" if sized else look.label)
+        return ", ".join(told)
+
+    def draw(self, sheet: Sheet) -> None:
+        room = self.width - NAMES - TOTALS
+        broken = max((bar.broken for bar in self.bars), default=0) * BROKEN
+        scale = (room - broken) / max((bar.scaled for bar in self.bars), default=1) if self.bars else 1.0
+        for number, bar in enumerate(self.bars):
+            y = TOP + ROW * number
+            sheet.text(NAMES - 0.12, y + BAR / 2, bar.title, size=12, across=RIGHT, along=MIDDLE, width=NAMES - 0.25)
+            end = self._draw_bar(sheet, bar, y, scale)
+            total = _("{bytes} bytes") if not bar.broken else "{bytes}"
+            words = total.format(bytes=payload(bar.portions))
+            sheet.text(end + 0.1, y + BAR / 2, words, size=11, along=MIDDLE, width=self.width - end - 0.2)
+        bottom = TOP + ROW * len(self.bars)
+        self._draw_axis(sheet, bottom, scale, room)
+        looks = legend(portion.look for bar in self.bars for portion in bar.portions)
+        sheet.legend(NAMES + 0.1, self.height - 0.25, looks)
+
+    def _draw_bar(self, sheet: Sheet, bar: Bar, y: float, scale: float) -> float:
+        x = NAMES
+        for portion in bar.portions:
+            width = BROKEN if portion.is_handshake else portion.size * scale
+            sheet.box(x, y, width, BAR, fill=portion.look.fill)
+            if portion.is_handshake:
+                _tear(sheet, x + width / 2, y)
+                sheet.text(x + width * 0.22, y + BAR / 2, portion.look.mark, size=11, across=CENTER, along=MIDDLE)
+            elif width > 0.3:
+                ink = portion.look.ink
+                sheet.text(
+                    x + width / 2, y + BAR / 2, portion.look.mark, size=11, colour=ink, across=CENTER, along=MIDDLE
+                )
+            x += width
+        return x
+
+    def _draw_axis(self, sheet: Sheet, y: float, scale: float, room: float) -> None:
+        sheet.line([NAMES, NAMES + room], [y, y], colour=TEXT)
+        step = _step(room / scale)
+        for tick in range(0, int(room / scale) + 1, step):
+            x = NAMES + tick * scale
+            sheet.line([x, x], [y, y + 0.06], colour=TEXT)
+            sheet.text(x, y + 0.24, f"{tick:,}", size=10, across=CENTER)
+        words = _("bytes on the wire; a TLS handshake is not to scale")
+        if not any(bar.broken for bar in self.bars):
+            words = _("bytes on the wire")
+        sheet.text(NAMES + room / 2, y + 0.47, words, size=11, across=CENTER)
+
+
+def _tear(sheet: Sheet, x: float, y: float) -> None:
+    """A white zigzag through a bar: something is left out here."""
+    ys = [y - 0.03 + (BAR + 0.06) * step / 6 for step in range(7)]
+    xs = [x + (0.05 if step % 2 else -0.05) for step in range(7)]
+    sheet.line(xs, ys, colour="white", width=4)
+
+
+def _step(span: float) -> int:
+    """A round number of bytes, so that an axis of this span has at most eight ticks."""
+    power = 1
+    while True:
+        for first in STEPS:
+            if span / (first * power) <= 8:
+                return first * power
+        power *= 10
+
+
+def strip(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "") -> Strip:
+    """What the bytes are, one bar for each session; a capture's conversations are one bar. engine: what made the packets."""
+    return Strip([Bar(title, portions(conversations)) for title, conversations in titled(shown)], engine)

@@ -1,0 +1,157 @@
+"""The timeline: who speaks when, and how much. It is what traffic analysis sees, encrypted or not.
+
+Every burst is a bar, in the order of the wire: the client's upwards, the server's downwards, as high as its bytes on a
+logarithmic scale. Time itself is not drawn, because it never repeats; the order is what gives a protocol away.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log10
+
+from labkit.decode.conversation import Conversation, Kind
+from labkit.show.dialogue import protocol_of
+from labkit.show.figure import Figure
+from labkit.show.marks import FAINT, LOOKS, TEXT, Look, legend
+from labkit.show.runs import RECORD_HEADER, Run, runs
+from labkit.show.safe import block, fit
+from labkit.show.sheet import BOLD, CENTER, MIDDLE, RIGHT, Sheet
+from labkit.texts import _
+from labkit.wire.flows import Side
+
+PANEL = 2.3  # inches of a conversation
+LEFT, EDGE = 1.35, 0.25
+BURSTS = 60  # bursts of a conversation that are drawn
+PANELS = 6  # conversations that are drawn
+HALF = 0.78  # inches of the largest bar
+DECADES = 5  # a full bar is 10 ** DECADES bytes
+WIDEST = 0.42  # inches from bar to bar
+HANDSHAKE = 0.45  # the part of a full bar that a handshake is drawn with
+WORDS = 30  # bursts of a conversation that are told in words
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """What one side said before the other answered. size: octets of mail, None for a handshake."""
+
+    side: Side
+    look: Look
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One conversation."""
+
+    title: str
+    bursts: tuple[Burst, ...]
+    left_out: int
+
+
+def bursts(conversation: Conversation) -> Iterator[Burst]:
+    """The bursts of a conversation, each with the look of what is easiest to learn from it."""
+    pending: list[Run] = []
+    for run in runs(conversation):
+        if pending and pending[-1].side is not run.side:
+            yield _burst(pending)
+            pending = []
+        pending.append(run)
+    if pending:
+        yield _burst(pending)
+
+
+def _burst(found: Sequence[Run]) -> Burst:
+    mail = [run for run in found if run.kind is not Kind.TLS or run.is_ciphertext]
+    if not mail:
+        return Burst(found[0].side, LOOKS["handshake"], None)
+    looks = legend(run.headline.look for run in mail)
+    telling = [look for look in looks if look.name != "protocol words"]
+    size = sum(run.size - RECORD_HEADER * run.is_ciphertext for run in mail)
+    return Burst(found[0].side, (telling or list(looks))[0], size)
+
+
+class Timeline(Figure):
+    """Bars up and down, one panel for each conversation."""
+
+    def __init__(self, conversations: Sequence[Conversation], engine: str) -> None:
+        super().__init__(engine)
+        self.title = _("Who speaks, in which order, and how much")
+        self.panels = tuple(map(_panel, conversations[:PANELS]))
+        self.left_out = max(len(conversations) - PANELS, 0)
+        self.height = 0.15 + PANEL * len(self.panels) + 0.55 + (0.3 if self.left_out else 0)
+
+    @property
+    def alt(self) -> str:
+        told = []
+        for panel in self.panels:
+            known = [burst.size for burst in panel.bursts if burst.size is not None]
+            words = _("{title}: {count} bursts, the largest of {most:,} bytes")
+            told.append(words.format(title=panel.title, count=len(panel.bursts), most=max(known, default=0)))
+        return _("Bars for each burst, the client's upwards, the server's downwards. {panels}.").format(
+            panels="; ".join(told)
+        )
+
+    def text(self) -> str:
+        lines = [self.title]
+        for panel in self.panels:
+            told = " ".join(map(_in_words, panel.bursts[:WORDS]))
+            lines.append(fit(f"{panel.title}: {told}", 400))
+        if self.left_out:
+            lines.append(_left_out(self.left_out))
+        return block([*lines, _("→ client, ← server; bytes of each burst; a handshake's size is not told")])
+
+    def draw(self, sheet: Sheet) -> None:
+        for number, panel in enumerate(self.panels):
+            _draw_panel(sheet, panel, 0.15 + PANEL * number)
+        below = 0.15 + PANEL * len(self.panels)
+        if self.left_out:
+            sheet.text(LEFT, below + 0.15, _left_out(self.left_out), size=11)
+        looks = legend(burst.look for panel in self.panels for burst in panel.bursts)
+        sheet.legend(LEFT, self.height - 0.28, looks)
+
+
+def _left_out(count: int) -> str:
+    return _("… {count:,} more connections, in the capture").format(count=count)
+
+
+def _in_words(burst: Burst) -> str:
+    arrow = "→" if burst.side is Side.CLIENT else "←"
+    return f"{arrow}{burst.look.mark}" + ("" if burst.size is None else f"{burst.size:,}")
+
+
+def _panel(conversation: Conversation) -> Panel:
+    found = tuple(bursts(conversation))
+    return Panel(protocol_of(conversation), found[:BURSTS], max(len(found) - BURSTS, 0))
+
+
+def _draw_panel(sheet: Sheet, panel: Panel, y: float) -> None:
+    middle = y + 0.3 + HALF + 0.12
+    sheet.text(LEFT, y + 0.2, panel.title, size=13, face=BOLD)
+    sheet.text(LEFT - 0.12, middle - HALF / 2, _("client ▲"), size=11, across=RIGHT, along=MIDDLE)
+    sheet.text(LEFT - 0.12, middle + HALF / 2, _("server ▼"), size=11, across=RIGHT, along=MIDDLE)
+    pitch = min(WIDEST, (sheet.width - LEFT - EDGE) / max(len(panel.bursts), 1))
+    for number, burst in enumerate(panel.bursts):
+        _draw_burst(sheet, burst, LEFT + pitch * number, middle, pitch)
+    end = LEFT + pitch * len(panel.bursts)
+    sheet.line([LEFT, end], [middle, middle], colour=TEXT, width=1.2)
+    if panel.left_out:
+        words = _("… {count:,} more bursts").format(count=panel.left_out)
+        sheet.text(sheet.width - EDGE, y + 0.2, words, size=10, colour=FAINT, across=RIGHT)
+
+
+def _draw_burst(sheet: Sheet, burst: Burst, x: float, middle: float, pitch: float) -> None:
+    up = -1 if burst.side is Side.CLIENT else 1
+    part = HANDSHAKE if burst.size is None else min(log10(max(burst.size, 2)) / DECADES, 1)
+    height = HALF * part
+    top = middle - height if up < 0 else middle
+    hatch = "////" if burst.size is None else None
+    sheet.box(x + pitch * 0.12, top, pitch * 0.76, height, fill=burst.look.fill, edge=burst.look.stroke, hatch=hatch)
+    tip = middle + up * (height + 0.11)
+    if pitch >= WIDEST * 0.9 and burst.size is not None:
+        sheet.text(x + pitch / 2, tip, f"{burst.size:,}", size=10, across=CENTER, along=MIDDLE)
+    elif pitch >= 0.17:
+        sheet.text(x + pitch / 2, tip, burst.look.mark, size=10, across=CENTER, along=MIDDLE)
+
+
+def timeline(conversations: Sequence[Conversation], *, engine: str = "") -> Timeline:
+    """What traffic analysis sees of a capture. engine: what made the packets."""
+    return Timeline(conversations, engine)
