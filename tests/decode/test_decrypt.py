@@ -196,8 +196,10 @@ def test_a_changed_record_stays_hidden_and_the_next_opens(maker: Maker, version:
         (V13, "", 0, b"line 6\r\nline 7\r\n"),
         (V12, "ECDHE-RSA-AES128-GCM-SHA256", 0, b"line 6\r\nline 7\r\n"),
         (V12, "AES128-SHA", 0, b"line 6\r\nline 7\r\n"),
-        (V10, "AES128-SHA", NO_ENCRYPT_THEN_MAC, b"line 6\r\nline 7\r\n"),
-        (V10, "AES128-SHA", 0, b"line 7\r\n"),  # nothing vouches for the IV that the lost record would have left
+        # TLS 1.0 sends an empty record before each line. It takes its IV from the record before, and where only the
+        # ciphertext is authenticated nothing vouches for an IV that was left by a record with a hole.
+        (V10, "AES128-SHA", NO_ENCRYPT_THEN_MAC, b"line 5\r\nline 6\r\nline 7\r\n"),
+        (V10, "AES128-SHA", 0, b"line 6\r\nline 7\r\n"),
     ],
 )
 def test_opening_goes_on_after_lost_records(
@@ -207,7 +209,8 @@ def test_opening_goes_on_after_lost_records(
     exchange = maker.exchange(maker.contexts(version, suite, options), lines)
     records = tls.read(exchange.client, exchange.server).records
     ours = [record for record in records if record.side is Side.CLIENT and record.application]
-    lost = range(ours[2].start + 9, ours[5].start + 3)  # the end of one, two whole ones, the beginning of another
+    each = len(ours) // len(lines)
+    lost = range(ours[2 * each].start + 9, ours[5 * each].start + 3)  # the end of one, whole ones, the beginning of one
     data = exchange.client.data[: lost.start] + exchange.client.data[lost.stop :]
     found = opened(Stream(Side.CLIENT, data, (), (Gap(lost.start, len(lost)),)), exchange.server, exchange.keylog)
     assert found.client.data == b"line 0\r\nline 1\r\n" + after
