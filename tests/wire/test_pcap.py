@@ -213,6 +213,7 @@ def everything(order: str) -> bytes:
     file.block(
         5, file.pack("III", 0, 0, 0) + file.option(4, file.pack("Q", 9)) + file.option(5, file.pack("Q", 3)) + end
     )
+    file.interface(file.option(2, b"late") + end, link=101).packet(TIME // 1000, data[14:], 3)
     other = Blocks("<" if order == ">" else ">")  # a section of its own byte order, with its own interfaces
     other.section(other.option(1, b"second section") + end).interface(link=101).packet(TIME // 1000, data[14:])
     return file.data + other.data
@@ -230,7 +231,7 @@ def test_every_block_and_option(tmp_path: Path, order: str) -> None:
         Frame(second + NS // 4, data, len(data)),
         Frame(TIME, data[:50], 60),
         Frame(0, data, len(data)),
-        Frame(TIME // 1000 * 1000, data[14:], len(data) - 14, 101),
+        *[Frame(TIME // 1000 * 1000, data[14:], len(data) - 14, 101)] * 2,
     ]
     assert file.keylog == KEYLOG
     assert file.comment == "first section\nsecond section"
