@@ -80,6 +80,8 @@ class Settings:
         for name in ("smtp_port", "pop3_port"):
             if not 0 < getattr(self, name) < 65536:
                 raise BadSetting(_("The setting {name} must be a port, 1 to 65535.").format(name=name))
+        if self.timeout <= 0:
+            raise BadSetting(_("The setting timeout must be more than 0 seconds."))
         if not self.login or not self.password:
             for name in ("outgoing_requires_authentication", "check_mail_first"):
                 if getattr(self, name):
@@ -293,9 +295,10 @@ class _Pop3(poplib.POP3):
     def prepare(self, utf8: bool) -> None:
         """Everything before the first message: STLS and the login, as the settings want it."""
         if self._settings.security is Security.STARTTLS:
-            if "STLS" not in self._capabilities():
-                raise _no_upgrade(self._settings, "STLS")
-            self.stls(self._tls)
+            try:
+                self.stls(self._tls)  # asks CAPA first
+            except poplib.error_proto:
+                raise _no_upgrade(self._settings, "STLS") from None
         if utf8:
             self.utf8()
         try:
@@ -303,11 +306,11 @@ class _Pop3(poplib.POP3):
         except poplib.error_proto as refusal:
             raise _login_refused(self._settings, refusal.args[0]) from None
 
-    def _capabilities(self) -> Mapping[str, list[str]]:
+    def _mechanisms(self) -> list[str]:
         try:
-            return self.capa()
+            return self.capa().get("SASL", [])
         except poplib.error_proto:  # a server without CAPA offers nothing that CAPA would show
-            return {}
+            return []
 
     def _log_in(self) -> None:
         settings = self._settings
@@ -317,7 +320,7 @@ class _Pop3(poplib.POP3):
         elif settings.pop3_login == "APOP":
             self.apop(settings.login, settings.password)
         else:
-            _refuse_not_offered(settings, settings.pop3_login, self._capabilities().get("SASL", []))
+            _refuse_not_offered(settings, settings.pop3_login, self._mechanisms())
             _prove(settings, settings.pop3_login, self._say)
 
     def _say(self, line: str) -> bytes | None:
@@ -338,6 +341,11 @@ class _Pop3(poplib.POP3):
         """QUIT (only now the server deletes), then wait until the server has closed its side."""
         self._shortcmd("QUIT")
         _close_both_ways(self.sock)
+
+    def close(self) -> None:
+        """Close the connection, also one whose TLS handshake failed, where poplib would stumble over its own socket."""
+        with suppress(OSError):
+            super().close()
 
 
 # SASL, the client's side. Each mechanism yields its responses and is sent the server's challenges; None comes first when
@@ -457,8 +465,10 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     if isinstance(settings.trusted_ca, ssl.SSLContext):
         return settings.trusted_ca
     try:
+        if settings.trusted_ca == "":
+            raise ValueError(_("it is empty"))
         context = ssl.create_default_context(cadata=settings.trusted_ca)
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, ValueError, TypeError) as error:
         message = _(
             "The setting trusted_ca holds no certificate in PEM ({reason}): give the text of the provider's CA."
         )
@@ -606,7 +616,7 @@ def _explanation(settings: Settings, port: int, error: Exception) -> LabError:
             )
         case ConnectionRefusedError():
             message = _("Nothing listens at {server}, port {port}. Start the provider, or correct the port.")
-        case TimeoutError():
+        case TimeoutError() | smtplib.SMTPServerDisconnected(__context__=TimeoutError()):
             reason = settings.timeout
             message = _(
                 "{server}, port {port}, did not answer within {reason} seconds. Check that port and connection security "
@@ -617,7 +627,7 @@ def _explanation(settings: Settings, port: int, error: Exception) -> LabError:
                 "{server}, port {port}, closed the connection. Try again, and look into the provider if it repeats."
             )
         case _other:
-            message = _("The connection to {server}, port {port}, broke off ({reason}). Try again.")
+            message = _("The connection to {server}, port {port}, failed ({reason}). Check the address and try again.")
     return LabError(message.format(server=settings.server, port=port, reason=reason))
 
 
