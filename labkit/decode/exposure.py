@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import dropwhile
 from typing import NamedTuple
 
 from labkit.decode.conversation import Conversation, Protocol
@@ -90,8 +91,8 @@ SOURCES: Mapping[Fact, tuple[str, ...]] = {
     Fact.TEXT: ("message.text", "message.html"),
     Fact.ATTACHMENT: ("message.attachment", "message.attached"),
     Fact.CLIENT_NAME: ("smtp.ehlo.client",),
-    Fact.SERVER_NAME: ("smtp.greeting.server", "smtp.ehlo.server", "tls.server_name.host_name"),
-    Fact.MESSAGE_SIZE: ("smtp.parameter.size", "pop3.retr.octets", "smtp.content", "smtp.chunk", "pop3.content"),
+    Fact.SERVER_NAME: ("smtp.greeting.server", "smtp.ehlo.server", "tls.sni.name", "x509.subject"),
+    Fact.MESSAGE_SIZE: ("smtp.parameter.size", "pop3.retr.octets", "smtp.content", "pop3.content"),
 }
 _RANK = {field: (fact, rank) for fact, fields in SOURCES.items() for rank, field in enumerate(fields)}
 _VERDICTS = {
@@ -102,7 +103,7 @@ _VERDICTS = {
     Visibility.HIDDEN: Verdict.HIDDEN,
 }
 _ORDER = {verdict: number for number, verdict in enumerate(Verdict)}
-_SIZES = {"smtp.content", "smtp.chunk", "pop3.content"}  # spans around a message: how long they are tells its size
+_SIZES = {"smtp.content", "pop3.content"}  # spans around a message: how long they are tells its size
 _NOT_MESSAGE = {"message.terminator", "message.stuffing"}
 _CLIENT_ONLY_IN_SMTP = {Fact.CLIENT_NAME}
 _POP3 = {Protocol.POP3, Protocol.POP3S}
@@ -144,12 +145,29 @@ def _told(conversation: Conversation) -> Iterator[tuple[Fact, _Found]]:
             value, verdict = _value(span)
             if value or verdict is Verdict.GUESSABLE:
                 yield fact, _Found(verdict, rank, flow, side, span.start, span.end, value)
+    for start, end, size in _chunked(conversation.client_spans):
+        words = _("{count} octets").format(count=size)
+        yield Fact.MESSAGE_SIZE, _Found(Verdict.READABLE, 2, flow, Side.CLIENT, start, end, words)
     if conversation.session is not None:
         estimate = _size_under_tls(conversation.session, conversation.protocol)
         if estimate:
             first, last, size = estimate
             words = _("at most {count} octets").format(count=size)
             yield Fact.MESSAGE_SIZE, _Found(Verdict.SIZE_ONLY, 0, flow, first.side, first.start, last.end, words)
+
+
+def _chunked(spans: tuple[Span, ...]) -> Iterator[tuple[int, int, int]]:
+    """For each message sent with BDAT: where its chunks begin and end, and how many octets they have together."""
+    start, size, last = -1, 0, False
+    for number, span in enumerate(spans):
+        if span.field == "smtp.bdat":
+            last = any(child.field == "smtp.bdat.last" for child in span.children)
+        elif span.field == "smtp.chunk":
+            start = span.start if start < 0 else start
+            size += span.end - span.start
+            if last or number == len(spans) - 1:
+                yield start, span.end, size
+                start, size = -1, 0
 
 
 def _walk(spans: Iterable[Span]) -> Iterator[Span]:
@@ -223,11 +241,16 @@ def _could_hold(conversation: Conversation, fact: Fact) -> bool:
 def _size_under_tls(session: TlsSession, protocol: Protocol) -> tuple[Record, Record, int] | None:
     """What the encrypted records still tell of the message's size: it cannot be longer than all that one side sent.
 
-    A message travels from the client in SMTP and from the server in POP3. What encryption adds to each record is taken
-    off (RFC 8446 section 5.2, RFC 5288 section 3, RFC 7905 section 2).
+    A message travels from the client in SMTP, and in POP3 from the server once the client has spoken. What encryption
+    adds to each record is taken off (RFC 8446 section 5.2, RFC 5288 section 3, RFC 7905 section 2); a closing alert of
+    TLS 1.3 looks like data and counts with its 2 octets.
     """
-    side = Side.SERVER if protocol in _POP3 else Side.CLIENT
-    records = [record for record in session.records if record.application and record.side is side]
+    carrying = [record for record in session.records if record.application]
+    if protocol in _POP3:
+        spoken = dropwhile(lambda record: record.side is Side.SERVER, carrying)
+        records = [record for record in spoken if record.side is Side.SERVER]
+    else:
+        records = [record for record in carrying if record.side is Side.CLIENT]
     if not records:
         return None
     overhead = _added(session)

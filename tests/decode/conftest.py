@@ -97,3 +97,18 @@ def conversations_of(shared_captures: Path) -> Callable[[str], tuple[Conversatio
         return tuple(converse(flow) for flow in reassemble(pcap.read(shared_captures / name).frames))
 
     return read
+
+
+def flow_from(client: Stream, server: Stream, port: int) -> Flow:
+    """A flow around two streams whose segments say in which order they were sent."""
+    said = sorted((segment.packet, stream.side, segment) for stream in (client, server) for segment in stream.segments)
+    bursts: list[Burst] = []
+    for packet, side, segment in said:
+        if bursts and bursts[-1].side is side:
+            bursts[-1] = bursts[-1]._replace(end=segment.end)
+        else:
+            bursts.append(Burst(side, segment.start, segment.end, packet, segment.time))
+    ends = Endpoint("192.0.2.10", 49152), Endpoint("192.0.2.25", port)
+    return Flow(
+        1, *ends, client, server, packets=tuple(packet for packet, _side, _segment in said), bursts=tuple(bursts)
+    )

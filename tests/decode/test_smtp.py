@@ -221,7 +221,8 @@ def test_a_capture_that_begins_inside_a_message() -> None:
 
 
 def test_one_side_only() -> None:
-    client = b"EHLO x\r\nAUTH LOGIN\r\naGFuYWtv\r\nc2VjcmV0\r\nMAIL FROM:<a@b>\r\nDATA\r\nSubject: x\r\n\r\nQUIT\r\n.\r\nQUIT\r\n"
+    client = b"EHLO x\r\nAUTH LOGIN\r\naGFuYWtv\r\nc2VjcmV0\r\nMAIL FROM:<a@b>\r\nDATA\r\n"
+    client += b"Subject: x\r\n\r\nQUIT\r\n.\r\nQUIT\r\n"
     conversation = converse(flow_of([(C, client)]))
     assert verbs(conversation) == ["EHLO", "AUTH", "MAIL", "DATA", "QUIT"]
     assert fields(conversation)["sasl.login.password"] == "secret"

@@ -1,0 +1,164 @@
+"""Which protocol a flow speaks, the order of its lines, and how it turns into TLS."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from labkit.decode.conversation import Conversation, Kind, Protocol, converse
+from labkit.decode.decrypt import KeyLog, parse_keylog
+from labkit.decode.spans import Visibility, leaves, untiled
+from labkit.wire import pcap
+from labkit.wire.flows import Flow, Gap, Side, reassemble
+from tests.decode.conftest import C, S, flow_from, flow_of
+from tests.decode.handshakes import Maker
+
+CLIENT_HELLO = b"\x16\x03\x01\x00\x02\x01\x00"
+
+SMTP_INSIDE = (
+    (C, b"EHLO client.example\r\n"),
+    (S, b"250-mail.example\r\n250 AUTH PLAIN\r\n"),
+    (C, b"AUTH PLAIN AGhhbmFrbwBzZWNyZXQ=\r\n"),
+    (S, b"235 2.7.0 OK\r\n"),
+    (C, b"MAIL FROM:<hanako@mail.example>\r\n"),
+    (S, b"250 2.1.0 OK\r\n"),
+    (C, b"QUIT\r\n"),
+    (S, b"221 2.0.0 bye\r\n"),
+)
+
+
+@pytest.mark.parametrize(
+    ("port", "said", "protocol"),
+    [
+        (9999, [(S, b"220 x ESMTP\r\n"), (C, b"EHLO x\r\n")], Protocol.SMTP),
+        (9999, [(S, b"220 x ESMTP\r\n")], Protocol.SMTP),
+        (110, [(S, b"220 x\r\n"), (C, b"helo x\r\n")], Protocol.SMTP),
+        (9999, [(S, b"220 FTP ready\r\n"), (C, b"USER anonymous\r\n")], Protocol.UNKNOWN),
+        (9999, [(S, b"+OK ready\r\n"), (C, b"USER x\r\n")], Protocol.POP3),
+        (25, [(S, b"+OK ready\r\n"), (C, b"CAPA\r\n")], Protocol.POP3),
+        (9999, [(C, b"MAIL FROM:<a@b>\r\n")], Protocol.SMTP),
+        (9999, [(C, b"GET / HTTP/1.1\r\n"), (S, b"HTTP/1.1 200 OK\r\n")], Protocol.UNKNOWN),
+        (9999, [(S, b"* OK IMAP4\r\n"), (C, b"a1 LOGIN x y\r\n")], Protocol.UNKNOWN),
+        (9999, [(C, CLIENT_HELLO)], Protocol.TLS),
+        (465, [(C, CLIENT_HELLO)], Protocol.SMTPS),
+        (995, [(C, CLIENT_HELLO)], Protocol.POP3S),
+        (25, [], Protocol.SMTP),
+        (587, [], Protocol.SMTP),
+        (2525, [(S, b"554 no\r\n")], Protocol.SMTP),
+        (110, [], Protocol.POP3),
+    ],
+)
+def test_the_protocol_is_known_by_content_and_then_by_port(
+    port: int, said: list[tuple[Side, bytes]], protocol: Protocol
+) -> None:
+    assert converse(flow_of(said, port=port)).protocol is protocol
+
+
+def test_a_protocol_that_is_asked_for_overrules_both() -> None:
+    flow = flow_of([(S, b"+OK\r\n"), (C, b"USER x\r\n")], port=110)
+    assert [command.verb for command in converse(flow, protocol=Protocol.SMTP).commands] == ["USER"]
+    assert converse(flow, protocol=Protocol.UNKNOWN).commands == ()
+    assert converse(flow, protocol=Protocol.SMTPS).tls is not None
+
+
+def test_lines_are_in_the_order_of_the_wire_even_when_commands_are_pipelined() -> None:
+    said = [
+        (S, b"220 x\r\n"),
+        (C, b"EHLO x\r\nMAIL FROM:<a@b>\r\n"),
+        (S, b"250 x\r\n"),
+        (S, b"250 ok\r\n"),
+        (C, b"QUIT\r\n"),
+    ]
+    conversation = converse(flow_of(said, cuts=(3, 11)))
+    assert [line.text for line in conversation.lines] == [
+        "220 x",
+        "EHLO x",
+        "MAIL FROM:<a@b>",
+        "250 x",
+        "250 ok",
+        "QUIT",
+    ]
+    assert [line.packet for line in conversation.lines] == sorted(line.packet for line in conversation.lines)
+
+
+def test_each_line_and_command_knows_the_packet_that_its_first_byte_came_in() -> None:
+    flow = flow_of([(S, b"220 x\r\n"), (C, b"EHLO x\r\n"), (C, b"QUIT\r\n")])
+    conversation = converse(flow)
+    assert [(command.verb, command.packet) for command in conversation.commands] == [("EHLO", 5), ("QUIT", 6)]
+    for line in conversation.lines:
+        assert line.packet == flow.stream(line.side).segment_at(line.start).packet
+
+
+@pytest.fixture(scope="module")
+def maker(tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    return Maker(tmp_path_factory.mktemp("tls"))
+
+
+def exchange(maker: Maker, version: ssl.TLSVersion, port: int, *, upgrade: bool) -> tuple[Flow, KeyLog]:
+    before = (
+        (b"EHLO client.example\r\nSTARTTLS\r\n", b"220 x\r\n250-x\r\n250 STARTTLS\r\n220 go\r\n")
+        if upgrade
+        else (b"", b"")
+    )
+    talk = SMTP_INSIDE if upgrade else ((S, b"220 mail.example ESMTP\r\n"), *SMTP_INSIDE)
+    made = maker.exchange(maker.contexts(version), talk, before=before)
+    return flow_from(made.client, made.server, port), parse_keylog(made.keylog)
+
+
+def check(conversation: Conversation) -> None:
+    for side in Side:
+        assert untiled(conversation.spans(side), 0, len(conversation.flow.stream(side).data)) == ""
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("upgrade", [False, True])
+def test_a_session_inside_tls_is_opened_by_its_key_log_alone(
+    maker: Maker, version: ssl.TLSVersion, upgrade: bool
+) -> None:
+    flow, keylog = exchange(maker, version, 587 if upgrade else 465, upgrade=upgrade)
+    sealed, conversation = converse(flow), converse(flow, keylog=keylog)
+    check(sealed)
+    assert sealed.opened is None
+    assert conversation.tls is not None
+    assert conversation.tls.version == {"TLSv1_2": "TLS 1.2", "TLSv1_3": "TLS 1.3"}[version.name]
+    assert conversation.tls.server_name == "mail.example"
+    assert conversation.tls.started == ("STARTTLS" if upgrade else "implicit")
+    assert conversation.lines == sealed.lines
+    assert [line.kind for line in conversation.lines].count(Kind.TLS) == len(conversation.lines) - (6 if upgrade else 0)
+    assert any(line.visibility is Visibility.HIDDEN for line in conversation.lines)
+    opened = conversation.opened
+    assert opened is not None
+    check(opened)
+    assert opened.protocol is Protocol.SMTP
+    assert [command.verb for command in opened.commands] == ["EHLO", "AUTH", "MAIL", "QUIT"]
+    assert [reply.code for reply in opened.replies] == ([] if upgrade else ["220"]) + ["250", "235", "250", "221"]
+    assert all(line.inside_tls for line in opened.lines)
+    assert "smtp.ehlo.auth.keyword" in {span.field for span in leaves(opened.server_spans)}
+    assert {line.packet for line in opened.lines} <= {line.packet for line in conversation.lines}
+
+
+def test_a_key_log_of_another_session_opens_nothing_and_says_why(maker: Maker) -> None:
+    flow, _keylog = exchange(maker, ssl.TLSVersion.TLSv1_3, 465, upgrade=False)
+    _flow, other = exchange(maker, ssl.TLSVersion.TLSv1_3, 465, upgrade=False)
+    conversation = converse(flow, keylog=other)
+    assert conversation.opened is None
+    assert conversation.closed_because
+    check(conversation)
+
+
+def test_a_gap_in_the_plaintext_before_tls_is_survived(maker: Maker) -> None:
+    flow, _keylog = exchange(maker, ssl.TLSVersion.TLSv1_3, 587, upgrade=True)
+    at = len(b"EHLO client.example\r\n")
+    client = type(flow.client_stream)(C, flow.client_stream.data, flow.client_stream.segments, (Gap(at, 40),))
+    conversation = converse(flow_from(client, flow.server_stream, 587))
+    check(conversation)
+    assert conversation.tls is not None
+    assert conversation.tls.version == "TLS 1.3"
+
+
+def test_decoding_the_public_captures_tiles_every_byte(shared_captures: Path) -> None:
+    captures = sorted(shared_captures.glob("*.pcap"))
+    assert len(captures) > 15
+    for path in captures:
+        for flow in reassemble(pcap.read(path).frames):
+            check(converse(flow))

@@ -1,0 +1,251 @@
+"""What an eavesdropper learns: ten facts, each with the verdict that the bytes on the wire justify."""
+
+import base64
+import email.policy
+import ssl
+import time
+from email.message import EmailMessage
+
+import pytest
+
+from labkit.decode.conversation import Conversation, converse
+from labkit.decode.decrypt import parse_keylog
+from labkit.decode.exposure import SOURCES, Exposure, Fact, Verdict, expose
+from labkit.wire.flows import Side
+from tests.decode.conftest import C, S, flow_from, flow_of
+from tests.decode.handshakes import Maker
+
+Turns = list[tuple[Side, bytes]]
+
+
+def a_letter(*, subject: str = "Hello", cte: str = "7bit", attached: bool = True) -> bytes:
+    letter = EmailMessage(policy=email.policy.SMTP)
+    letter["From"] = "Hanako <hanako@mail.example>"
+    letter["To"] = "taro@mail.example"
+    letter["Subject"] = subject
+    letter.set_content("Good morning.\n.\nBye.\n", cte=cte)
+    if attached:
+        letter.add_attachment(b"\x89PNG" + bytes(64), maintype="image", subtype="png", filename="dot.png")
+    return letter.as_bytes()
+
+
+def stuffed(message: bytes) -> bytes:
+    return message.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+
+
+def sending(message: bytes, login: Turns | None = None, size: int | None = None) -> Turns:
+    declared = b"" if size is None else b" SIZE=%d" % size
+    return [
+        (S, b"220 mail.example ESMTP\r\n"),
+        (C, b"EHLO client.example\r\n"),
+        (S, b"250-mail.example\r\n250 AUTH PLAIN LOGIN CRAM-MD5\r\n"),
+        *(login or []),
+        (C, b"MAIL FROM:<hanako@mail.example>" + declared + b"\r\n"),
+        (S, b"250 ok\r\n"),
+        (C, b"RCPT TO:<taro@mail.example>\r\nRCPT TO:<jiro@elsewhere.example>\r\n"),
+        (S, b"250 ok\r\n250 ok\r\n"),
+        (C, b"DATA\r\n"),
+        (S, b"354 go\r\n"),
+        (C, stuffed(message)),
+        (S, b"250 ok\r\n"),
+        (C, b"QUIT\r\n"),
+        (S, b"221 bye\r\n"),
+    ]
+
+
+def reading(message: bytes, login: Turns) -> Turns:
+    return [
+        (S, b"+OK ready <1.2@mail.example>\r\n"),
+        *login,
+        (C, b"RETR 1\r\n"),
+        (S, b"+OK %d octets\r\n" % len(message) + stuffed(message)),
+        (C, b"QUIT\r\n"),
+        (S, b"+OK bye\r\n"),
+    ]
+
+
+USER_PASS: Turns = [(C, b"USER hanako\r\n"), (S, b"+OK\r\n"), (C, b"PASS secret\r\n"), (S, b"+OK\r\n")]
+APOP: Turns = [(C, b"APOP hanako c4c9334bac560ecc979e58001b3e22fb\r\n"), (S, b"+OK\r\n")]
+PLAIN: Turns = [(C, b"AUTH PLAIN " + base64.b64encode(b"\0hanako\0secret") + b"\r\n"), (S, b"235 ok\r\n")]
+CRAM: Turns = [
+    (C, b"AUTH CRAM-MD5\r\n"),
+    (S, b"334 " + base64.b64encode(b"<1.2@mail.example>") + b"\r\n"),
+    (C, base64.b64encode(b"hanako b913a602c7eda7a495b4e6e7334d3890") + b"\r\n"),
+    (S, b"235 ok\r\n"),
+]
+SCRAM: Turns = [
+    (C, b"AUTH SCRAM-SHA-256 " + base64.b64encode(b"n,,n=hanako,r=abc") + b"\r\n"),
+    (S, b"334 " + base64.b64encode(b"r=abcdef,s=QSXCR+Q6sek8bf92,i=4096") + b"\r\n"),
+    (C, base64.b64encode(b"c=biws,r=abcdef,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=") + b"\r\n"),
+    (S, b"334 " + base64.b64encode(b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=") + b"\r\n"),
+    (C, b"\r\n"),
+    (S, b"235 ok\r\n"),
+]
+
+
+def exposed(*sessions: tuple[int, Turns]) -> Exposure:
+    return expose(converse(flow_of(said, port=port, number=number)) for number, (port, said) in enumerate(sessions, 1))
+
+
+@pytest.mark.parametrize(
+    ("port", "said", "login", "password"),
+    [
+        (110, reading(a_letter(), USER_PASS), (Verdict.READABLE, "hanako"), (Verdict.READABLE, "secret")),
+        (110, reading(a_letter(), APOP), (Verdict.READABLE, "hanako"), (Verdict.GUESSABLE, None)),
+        (25, sending(a_letter(), PLAIN), (Verdict.ENCODED, "hanako"), (Verdict.ENCODED, "secret")),
+        (25, sending(a_letter(), CRAM), (Verdict.ENCODED, "hanako"), (Verdict.GUESSABLE, None)),
+        (25, sending(a_letter(), SCRAM), (Verdict.ENCODED, "hanako"), (Verdict.GUESSABLE, None)),
+        (25, sending(a_letter()), (Verdict.NOT_SENT, None), (Verdict.NOT_SENT, None)),
+    ],
+)
+def test_login_name_and_password(
+    port: int, said: Turns, login: tuple[Verdict, str | None], password: tuple[Verdict, str | None]
+) -> None:
+    exposure = exposed((port, said))
+    assert (exposure[Fact.LOGIN_NAME].verdict, exposure[Fact.LOGIN_NAME].value) == login
+    assert (exposure[Fact.PASSWORD].verdict, exposure[Fact.PASSWORD].value) == password
+
+
+def test_the_most_revealing_flow_counts() -> None:
+    exposure = exposed(
+        (25, sending(a_letter(), PLAIN)), (110, reading(a_letter(), APOP)), (110, reading(a_letter(), USER_PASS))
+    )
+    assert (exposure[Fact.LOGIN_NAME].verdict, exposure[Fact.LOGIN_NAME].flow) == (Verdict.READABLE, 3)
+    assert (exposure[Fact.PASSWORD].verdict, exposure[Fact.PASSWORD].flow) == (Verdict.READABLE, 3)
+
+
+def test_what_a_plain_session_tells() -> None:
+    message = a_letter()
+    exposure = exposed((25, sending(message, size=len(message))))
+    assert {fact: finding.verdict for fact, finding in exposure.items() if finding.verdict is not Verdict.READABLE} == {
+        Fact.LOGIN_NAME: Verdict.NOT_SENT,
+        Fact.PASSWORD: Verdict.NOT_SENT,
+        Fact.ATTACHMENT: Verdict.ENCODED,
+    }
+    assert exposure[Fact.SENDER].value == "hanako@mail.example"
+    assert exposure[Fact.RECIPIENTS].value == "taro@mail.example, jiro@elsewhere.example"
+    assert exposure[Fact.SUBJECT].value == "Hello"
+    assert exposure[Fact.TEXT].value == "Good morning.\n.\nBye."
+    assert exposure[Fact.ATTACHMENT].value == "dot.png, image/png, 68 octets"
+    assert exposure[Fact.CLIENT_NAME].value == "client.example"
+    assert exposure[Fact.SERVER_NAME].value == "mail.example"
+    assert exposure[Fact.MESSAGE_SIZE].value == f"{len(message)} octets"
+
+
+def test_the_size_is_counted_where_nobody_declares_it() -> None:
+    message = a_letter()
+    assert exposed((25, sending(message)))[Fact.MESSAGE_SIZE].value == f"{len(message)} octets"
+
+
+def test_the_size_of_a_message_in_chunks_is_their_sum() -> None:
+    message = a_letter()
+    said: Turns = [
+        (S, b"220 x\r\n"),
+        (C, b"BDAT 100\r\n" + message[:100]),
+        (S, b"250 ok\r\n"),
+        (C, b"BDAT %d LAST\r\n" % (len(message) - 100) + message[100:]),
+        (S, b"250 ok\r\n"),
+    ]
+    exposure = exposed((25, said))
+    assert exposure[Fact.MESSAGE_SIZE].value == f"{len(message)} octets"
+    assert exposure[Fact.SUBJECT].value == "Hello"
+
+
+def test_mail_that_is_read_tells_the_same() -> None:
+    message = a_letter()
+    exposure = exposed((110, reading(message, USER_PASS)))
+    assert exposure[Fact.SENDER].value == "Hanako <hanako@mail.example>"
+    assert exposure[Fact.RECIPIENTS].value == "taro@mail.example"
+    assert exposure[Fact.TEXT].value == "Good morning.\n.\nBye."
+    assert exposure[Fact.MESSAGE_SIZE].value == f"{len(message)} octets"
+    assert exposure[Fact.CLIENT_NAME].verdict is Verdict.NOT_SENT
+
+
+def test_encodings_are_called_encodings() -> None:
+    exposure = exposed((25, sending(a_letter(subject="写真", cte="base64"))))
+    assert (exposure[Fact.SUBJECT].verdict, exposure[Fact.SUBJECT].value) == (Verdict.ENCODED, "写真")
+    assert (exposure[Fact.TEXT].verdict, exposure[Fact.TEXT].value) == (Verdict.ENCODED, "Good morning.\n.\nBye.")
+
+
+def test_the_bytes_that_gave_a_fact_away() -> None:
+    said = sending(a_letter(), PLAIN)
+    flow = flow_of(said)
+    for finding in expose([converse(flow)]).values():
+        if finding.verdict is Verdict.NOT_SENT:
+            assert (finding.flow, finding.side, finding.packet, finding.start) == (None, None, None, None)
+            continue
+        assert finding.side is not None
+        assert finding.start is not None
+        assert finding.end is not None
+        assert finding.packet == flow.stream(finding.side).segment_at(finding.start).packet
+        burst = flow.bursts[(finding.burst or 0) - 1]
+        assert burst.side is finding.side
+        assert burst.start <= finding.start < burst.end
+    password = expose([converse(flow)])[Fact.PASSWORD]
+    shown = flow.client_stream.data[password.start : password.end]
+    assert base64.b64encode(b"\0hanako\0secret").endswith(shown)
+
+
+def test_facts_do_not_depend_on_how_tcp_cut_the_bytes() -> None:
+    said = sending(a_letter(), PLAIN)
+    whole, pieces = (expose([converse(flow_of(said, cuts=cut))]) for cut in ((), (7, 100, 3)))
+    for fact in Fact:
+        one, other = whole[fact], pieces[fact]
+        assert (one.verdict, one.value, one.burst, one.start) == (other.verdict, other.value, other.burst, other.start)
+
+
+@pytest.fixture(scope="module")
+def maker(tmp_path_factory: pytest.TempPathFactory) -> Maker:
+    return Maker(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("reads", [False, True])
+def test_under_tls_there_is_a_name_and_a_bound(maker: Maker, version: ssl.TLSVersion, reads: bool) -> None:
+    message = a_letter()
+    said = reading(message, USER_PASS) if reads else sending(message, PLAIN)
+    made = maker.exchange(maker.contexts(version), said)
+    flow = flow_from(made.client, made.server, 995 if reads else 465)
+    exposure = expose([converse(flow)])
+    hidden = {fact for fact, finding in exposure.items() if finding.verdict is Verdict.HIDDEN}
+    assert hidden == set(Fact) - {Fact.SERVER_NAME, Fact.MESSAGE_SIZE, *([Fact.CLIENT_NAME] if reads else [])}
+    assert (exposure[Fact.SERVER_NAME].verdict, exposure[Fact.SERVER_NAME].value) == (Verdict.READABLE, "mail.example")
+    size = exposure[Fact.MESSAGE_SIZE]
+    assert size.verdict is Verdict.SIZE_ONLY
+    said_by = S if reads else C
+    plaintext = sum(len(octets) for side, octets in (said[1:] if reads else said) if side is said_by)
+    plaintext += 2 if version is ssl.TLSVersion.TLSv1_3 else 0  # the closing alert looks like data
+    assert size.side is said_by
+    assert size.value == f"at most {plaintext} octets"
+    assert expose([converse(flow, keylog=parse_keylog(made.keylog))]) == exposure
+
+
+def test_a_readable_flow_beside_a_sealed_one_counts(maker: Maker) -> None:
+    made = maker.exchange(maker.contexts(ssl.TLSVersion.TLSv1_3), sending(a_letter(), PLAIN))
+    sealed = converse(flow_from(made.client, made.server, 465))
+    exposure = expose([sealed, converse(flow_of(reading(a_letter(), APOP), port=110, number=2))])
+    assert (exposure[Fact.LOGIN_NAME].verdict, exposure[Fact.LOGIN_NAME].flow) == (Verdict.READABLE, 2)
+    assert exposure[Fact.PASSWORD].verdict is Verdict.GUESSABLE
+    assert exposure[Fact.CLIENT_NAME].verdict is Verdict.HIDDEN
+
+
+def test_a_handshake_alone_hides_nothing() -> None:
+    hello = converse(flow_of([(C, b"\x16\x03\x01\x00\x02\x01\x00"), (S, b"\x15\x03\x03\x00\x02\x02\x28")], port=465))
+    assert {finding.verdict for finding in expose([hello]).values()} == {Verdict.NOT_SENT}
+
+
+def test_nothing_is_known_of_no_conversation() -> None:
+    assert {finding.verdict for finding in expose([]).values()} == {Verdict.NOT_SENT}
+    assert set(SOURCES) == set(Fact)
+
+
+def test_four_sessions_are_judged_in_time() -> None:
+    message = a_letter(subject="写真", cte="base64")
+    flows = [flow_of(sending(message, PLAIN)), flow_of(reading(message, USER_PASS), port=110)] * 4
+    best = 1.0
+    for _round in range(5):
+        before = time.perf_counter()
+        conversations: list[Conversation] = [converse(flow) for flow in flows]
+        expose(conversations)
+        best = min(best, time.perf_counter() - before)
+    assert best < 0.05
