@@ -5,11 +5,11 @@ they do not have is drawn as a box. Text of the wire is set in the typewriter fa
 `wrap` and `room` need no font for it, so a figure can be laid out before anything is drawn.
 """
 
-from pathlib import Path
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.show.marks import FAINT, TEXT, Look
@@ -49,7 +49,7 @@ def cut(text: str, characters: int) -> str:
 
 def wrap(text: str, characters: int, lines: int) -> list[str]:
     """Text in at most so many lines of so many characters, broken after a space or a colon where one is near."""
-    found = []
+    found: list[str] = []
     while len(text) > characters and len(found) < lines - 1:
         near = max(text.rfind(" ", 0, characters + 1), text.rfind(":", 0, characters)) + 1
         at = near if near > characters // 4 else characters

@@ -92,8 +92,8 @@ class Strip(Figure):
             y = TOP + ROW * number
             sheet.text(NAMES - 0.12, y + BAR / 2, bar.title, size=12, across=RIGHT, along=MIDDLE, width=NAMES - 0.25)
             end = self._draw_bar(sheet, bar, y, scale)
-            total = _("{bytes} bytes") if not bar.broken else "{bytes}"
-            words = total.format(bytes=payload(bar.portions))
+            total = _("{scaled:,} bytes + TLS handshake") if bar.broken else _("{scaled:,} bytes")
+            words = total.format(scaled=bar.scaled)
             sheet.text(end + 0.1, y + BAR / 2, words, size=11, along=MIDDLE, width=self.width - end - 0.2)
         bottom = TOP + ROW * len(self.bars)
         self._draw_axis(sheet, bottom, scale, room)
@@ -117,16 +117,21 @@ class Strip(Figure):
         return x
 
     def _draw_axis(self, sheet: Sheet, y: float, scale: float, room: float) -> None:
-        sheet.line([NAMES, NAMES + room], [y, y], colour=TEXT)
+        """Numbers from 0 on; only a ruler where a handshake shifts what comes after it."""
+        torn = any(bar.broken for bar in self.bars)
         step = _step(room / scale)
-        for tick in range(0, int(room / scale) + 1, step):
-            x = NAMES + tick * scale
-            sheet.line([x, x], [y, y + 0.06], colour=TEXT)
-            sheet.text(x, y + 0.24, f"{tick:,}", size=10, across=CENTER)
-        words = _("bytes on the wire; a TLS handshake is not to scale")
-        if not any(bar.broken for bar in self.bars):
-            words = _("bytes on the wire")
-        sheet.text(NAMES + room / 2, y + 0.47, words, size=11, across=CENTER)
+        last = 1 if torn else int(room / scale) // step
+        sheet.line([NAMES, NAMES + step * last * scale], [y, y], colour=TEXT, width=1.5)
+        for tick in range(last + 1):
+            x = NAMES + tick * step * scale
+            sheet.line([x, x], [y - 0.06, y + 0.06], colour=TEXT, width=1.5)
+            if not torn:
+                sheet.text(x, y + 0.24, f"{tick * step:,}", size=10, across=CENTER)
+        if torn:
+            words = _("{step:,} bytes; a TLS handshake is not to scale").format(step=step)
+            sheet.text(NAMES + step * scale + 0.12, y, words, size=11, along=MIDDLE)
+        else:
+            sheet.text(NAMES + room / 2, y + 0.47, _("bytes on the wire"), size=11, across=CENTER)
 
 
 def _tear(sheet: Sheet, x: float, y: float) -> None:

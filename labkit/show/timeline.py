@@ -18,14 +18,14 @@ from labkit.show.sheet import BOLD, CENTER, MIDDLE, RIGHT, Sheet
 from labkit.texts import _
 from labkit.wire.flows import Side
 
-PANEL = 2.3  # inches of a conversation
+PANEL = 2.15  # inches of a conversation
 LEFT, EDGE = 1.35, 0.25
 BURSTS = 60  # bursts of a conversation that are drawn
 PANELS = 6  # conversations that are drawn
-HALF = 0.78  # inches of the largest bar
-DECADES = 5  # a full bar is 10 ** DECADES bytes
+LEAST, HALF = 0.21, 0.62  # inches of the smallest and of the largest bar
 WIDEST = 0.42  # inches from bar to bar
-HANDSHAKE = 0.45  # the part of a full bar that a handshake is drawn with
+HANDSHAKE = 0.35  # inches of a handshake, whatever its size
+NARROW = 0.17  # inches; a bar that gets less has no room for its mark
 WORDS = 30  # bursts of a conversation that are told in words
 
 
@@ -100,8 +100,9 @@ class Timeline(Figure):
         return block([*lines, _("→ client, ← server; bytes of each burst; a handshake's size is not told")])
 
     def draw(self, sheet: Sheet) -> None:
+        most = max((burst.size or 0 for panel in self.panels for burst in panel.bursts), default=0)
         for number, panel in enumerate(self.panels):
-            _draw_panel(sheet, panel, 0.15 + PANEL * number)
+            _draw_panel(sheet, panel, 0.15 + PANEL * number, most)
         below = 0.15 + PANEL * len(self.panels)
         if self.left_out:
             sheet.text(LEFT, below + 0.15, _left_out(self.left_out), size=11)
@@ -123,14 +124,14 @@ def _panel(conversation: Conversation) -> Panel:
     return Panel(protocol_of(conversation), found[:BURSTS], max(len(found) - BURSTS, 0))
 
 
-def _draw_panel(sheet: Sheet, panel: Panel, y: float) -> None:
-    middle = y + 0.3 + HALF + 0.12
+def _draw_panel(sheet: Sheet, panel: Panel, y: float, most: int) -> None:
+    middle = y + 0.3 + HALF + 0.2
     sheet.text(LEFT, y + 0.2, panel.title, size=13, face=BOLD)
     sheet.text(LEFT - 0.12, middle - HALF / 2, _("client ▲"), size=11, across=RIGHT, along=MIDDLE)
     sheet.text(LEFT - 0.12, middle + HALF / 2, _("server ▼"), size=11, across=RIGHT, along=MIDDLE)
     pitch = min(WIDEST, (sheet.width - LEFT - EDGE) / max(len(panel.bursts), 1))
     for number, burst in enumerate(panel.bursts):
-        _draw_burst(sheet, burst, LEFT + pitch * number, middle, pitch)
+        _draw_burst(sheet, burst, LEFT + pitch * number, middle, pitch, most)
     end = LEFT + pitch * len(panel.bursts)
     sheet.line([LEFT, end], [middle, middle], colour=TEXT, width=1.2)
     if panel.left_out:
@@ -138,18 +139,25 @@ def _draw_panel(sheet: Sheet, panel: Panel, y: float) -> None:
         sheet.text(sheet.width - EDGE, y + 0.2, words, size=10, colour=FAINT, across=RIGHT)
 
 
-def _draw_burst(sheet: Sheet, burst: Burst, x: float, middle: float, pitch: float) -> None:
+def _draw_burst(sheet: Sheet, burst: Burst, x: float, middle: float, pitch: float, most: int) -> None:
     up = -1 if burst.side is Side.CLIENT else 1
-    part = HANDSHAKE if burst.size is None else min(log10(max(burst.size, 2)) / DECADES, 1)
-    height = HALF * part
+    height = HANDSHAKE
+    if burst.size is not None:
+        height = LEAST + (HALF - LEAST) * log10(max(burst.size, 1)) / log10(max(most, 10))
     top = middle - height if up < 0 else middle
     hatch = "////" if burst.size is None else None
-    sheet.box(x + pitch * 0.12, top, pitch * 0.76, height, fill=burst.look.fill, edge=burst.look.stroke, hatch=hatch)
+    sheet.box(x + pitch * 0.1, top, pitch * 0.8, height, fill=burst.look.fill, edge=burst.look.stroke, hatch=hatch)
+    if pitch < NARROW:
+        return
     tip = middle + up * (height + 0.11)
-    if pitch >= WIDEST * 0.9 and burst.size is not None:
-        sheet.text(x + pitch / 2, tip, f"{burst.size:,}", size=10, across=CENTER, along=MIDDLE)
-    elif pitch >= 0.17:
+    if burst.size is None:
         sheet.text(x + pitch / 2, tip, burst.look.mark, size=10, across=CENTER, along=MIDDLE)
+        return
+    sheet.text(
+        x + pitch / 2, middle + up * 0.11, burst.look.mark, size=10, colour=burst.look.ink, across=CENTER, along=MIDDLE
+    )
+    if pitch >= WIDEST * 0.9:
+        sheet.text(x + pitch / 2, tip, f"{burst.size:,}", size=10, across=CENTER, along=MIDDLE)
 
 
 def timeline(conversations: Sequence[Conversation], *, engine: str = "") -> Timeline:
