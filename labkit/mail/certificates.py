@@ -15,7 +15,9 @@ from pathlib import Path
 from cryptography import x509
 from trustme import CA, KeyType, LeafCert
 
+from labkit.errors import LabError
 from labkit.mail.accounts import DOMAIN
+from labkit.texts import _
 
 NAMES = ("localhost", "127.0.0.1", "::1", DOMAIN)
 _ORGANIZATION = "labkit"
@@ -49,7 +51,7 @@ class Authority:
     ) -> ssl.SSLContext:
         """A server's TLS settings: TLS 1.2 or later, showing `certificate`.
 
-        keylog: a file that gets the session keys in NSS format, appended. Raises OSError when it cannot be written.
+        keylog: a file that gets the session keys in NSS format, appended. Raises LabError when it cannot be written.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -116,8 +118,15 @@ def authority() -> Authority:
 
 
 def _log_keys(context: ssl.SSLContext, keylog: Path | None) -> None:
-    if keylog is not None:
+    if keylog is None:
+        return
+    try:
         context.keylog_filename = str(keylog)
+    except OSError as error:
+        message = _(
+            "The key log {path} cannot be written ({reason}): give another file, in a folder that you may write to."
+        )
+        raise LabError(message.format(path=keylog, reason=error.strerror)) from error
 
 
 def _serial_number(leaf: LeafCert) -> int:

@@ -11,10 +11,12 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
 
+from labkit.errors import LabError
 from labkit.mail.accounts import DOMAIN, Account, Accounts, default_accounts
 from labkit.mail.clock import Clock
 from labkit.mail.maildrop import MaildirMaildrop, Maildrop, canonical
 from labkit.mail.policy import Policy, resolve
+from labkit.texts import _
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class MailService:
 
     policy: a Policy or the name of a preset (raises UnknownPolicy). accounts: hanako and taro when none are given; they
     take the policy's login format (raises BadAccount when two accounts then share a login). clock: time for the
-    POP-before-SMTP window. maildir: a folder that gets one Maildir per account; without it, mail is kept in memory.
+    POP-before-SMTP window. maildir: a folder that gets one Maildir per account (raises LabError when that cannot be);
+    without it, mail is kept in memory.
     """
 
     def __init__(
@@ -47,8 +50,7 @@ class MailService:
         self.clock = clock or Clock()
         self.accounts = Accounts(_in_format(accounts, self.policy))
         self.maildrops: Mapping[str, Maildrop] = MappingProxyType(
-            # quote() because a local part may hold a slash (RFC 5322 section 3.2.3)
-            {name: MaildirMaildrop(maildir / quote(name, safe="")) if maildir else Maildrop() for name in self.accounts}
+            {name: _maildrop(name, maildir) for name in self.accounts}
         )
         self.outgoing: list[Outgoing] = []
         self._last_pop: dict[str, float] = {}
@@ -99,6 +101,18 @@ class MailService:
             return True
         last = self._last_pop.get(_canonical_address(client_address))
         return last is not None and self.clock.now() - last < window.total_seconds()
+
+
+def _maildrop(name: str, folder: Path | None) -> Maildrop:
+    if folder is None:
+        return Maildrop()
+    try:
+        return MaildirMaildrop(folder / quote(name, safe=""))  # a local part may hold a slash (RFC 5322 section 3.2.3)
+    except OSError as error:
+        message = _(
+            "The folder {folder} cannot hold mail ({reason}): give another folder, or one that you may write to."
+        )
+        raise LabError(message.format(folder=folder, reason=error.strerror)) from error
 
 
 def _in_format(accounts: Mapping[str, Account] | Iterable[Account] | None, policy: Policy) -> tuple[Account, ...]:

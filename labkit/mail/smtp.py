@@ -38,6 +38,7 @@ FAILED_LOGINS = 3
 UNKNOWN_COMMANDS = 10
 TIMEOUT = 300.0  # seconds (RFC 5321 section 4.5.3.2.7)
 INPUT_LIMIT = 2**18  # octets taken from a client while it does not take its replies
+REPLIES = 2**14  # octets of replies that may wait for the end of a pipelined group
 
 _TERMINATOR = b"\r\n.\r\n"
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -200,12 +201,16 @@ class SmtpProtocol(SMTP):
             self._connection.write(bytes(self._replies))
         self._replies.clear()
 
-    async def _receive(self) -> None:
-        """Send the replies that are due and wait for more octets. Raises _Gone when none will come."""
-        known = len(self._pending)
+    async def _drain(self) -> None:
+        """Send the replies that are due, and wait while the client does not take them."""
         self._send()
         if not self._writable.is_set():
             await self._writable.wait()
+
+    async def _receive(self) -> None:
+        """Send the replies that are due and wait for more octets. Raises _Gone when none will come."""
+        known = len(self._pending)
+        await self._drain()
         if len(self._pending) > known:
             return
         if self._ended or self._connection is None:
@@ -252,6 +257,9 @@ class SmtpProtocol(SMTP):
         try:
             while not self._closing:
                 await self._command(await self._line())
+                if len(self._replies) > REPLIES:
+                    await self._drain()
+                    await asyncio.sleep(0)  # other clients have their turn
         except _Gone:
             pass
         finally:
@@ -331,7 +339,6 @@ class SmtpProtocol(SMTP):
         # Whatever followed the command came in plaintext, perhaps from somebody in the middle: it must not be executed
         # inside TLS. From here until the protocol is replaced there is no await, so nothing can be added.
         self._pending.clear()
-        self._paused = False
         try:
             secured = await self._loop.start_tls(self._connection, self, self.tls_context, server_side=True)
         except OSError as error:  # ssl.SSLError is one

@@ -173,14 +173,14 @@ class InMemory:
         assert not asyncio.all_tasks(self.loop)
         self.loop.close()
 
-    def rest(self) -> None:
-        """Let everything that can run, run."""
+    def rest(self, turns: int = 10) -> None:
+        """Let everything that can run, run: so many turns of the loop."""
 
-        async def turns() -> None:
-            for _ in range(10):
+        async def take_turns() -> None:
+            for _ in range(turns):
                 await asyncio.sleep(0)
 
-        self.loop.run_until_complete(turns())
+        self.loop.run_until_complete(take_turns())
 
     def feed(self, *pieces: bytes) -> list[bytes]:
         """Let these pieces arrive, one after the other; what was written since, one entry a write."""

@@ -111,6 +111,14 @@ def test_other_programs_can_share_a_maildir(tmp_path: Path) -> None:
     assert drop.messages()[1] == message
 
 
+def test_the_order_of_arrival_is_told_by_numbers_not_by_letters(tmp_path: Path) -> None:
+    drop = MaildirMaildrop(tmp_path / "hanako")
+    names = ["99.M1P1Q1.h", "100.M9P1Q1.h", "100.M10P1Q9.h", "100.M10P1Q10.h", "1000.M1P1Q1.h", "x"]
+    for name in reversed(names):
+        (tmp_path / "hanako" / "new" / name).write_text(name + "\n")
+    assert [message.content.decode().strip() for message in drop.messages()] == names
+
+
 KILLED = """
 import sys
 from pathlib import Path

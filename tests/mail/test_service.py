@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.errors import UnknownPolicy
+from labkit.errors import LabError, UnknownPolicy
 from labkit.mail.accounts import Account, BadAccount
 from labkit.mail.clock import Clock
 from labkit.mail.policy import POLICIES, LoginFormat
@@ -83,6 +83,13 @@ def test_a_maildir_outlives_the_service(tmp_path: Path) -> None:
         service.deliver("", [slash.address], b"x\r\n")
     assert len(service.maildrops["a/b"].messages()) == 2
     assert [path.name for path in (tmp_path / "mail").iterdir()] == ["a%2Fb"]
+
+
+def test_a_folder_that_cannot_hold_mail_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(LabError) as refused:
+        a_service(maildir=tmp_path / "file")
+    assert str(tmp_path / "file") in str(refused.value)
 
 
 def test_the_window_of_pop_before_smtp() -> None:

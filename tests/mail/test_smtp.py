@@ -9,6 +9,7 @@ import smtplib
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -582,9 +583,24 @@ def test_a_client_that_takes_no_replies_is_not_read_without_bound() -> None:
         assert len(session.protocol._pending) < 2**19
         before = b"".join(session.transport.writes).count(b"250 2.0.0 OK\r\n")
         session.protocol.resume_writing()
-        session.rest()
+        session.rest(turns=200)
         assert session.transport.reading
         assert b"".join(session.transport.writes).count(b"250 2.0.0 OK\r\n") == 60_000 > before
+
+
+def test_a_line_without_end_is_not_kept() -> None:
+    with InMemory(a_service()) as session:
+        session.feed(*[b"NOOP " + b"a" * 60_000] * 5)
+        assert len(session.protocol._pending) < 80_000
+        assert session.feed(b"\r\nNOOP\r\n") == [b"500 5.5.2 Line too long\r\n250 2.0.0 OK\r\n"]
+
+
+def test_nothing_is_logged_on_stderr() -> None:
+    program = (
+        "import logging, labkit.mail.smtp; [logging.getLogger(n).error('x') for n in ('mail.log', 'labkit.mail.smtp')]"
+    )
+    logged = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=True)
+    assert logged.stderr == b""
 
 
 def test_commands_before_a_half_close_are_answered(serve_smtp: Serve) -> None:
