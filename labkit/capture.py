@@ -213,7 +213,7 @@ class Capture:
         """What an eavesdropper learns: a table, and a mapping from each fact to its finding."""
         from labkit.show.exposure import exposure_table
 
-        return exposure_table(self.findings, {c.flow.number: c.protocol for c in self.conversations})
+        return exposure_table(self.findings, self.conversations)
 
     @property
     def cost(self) -> Cost:
@@ -281,7 +281,9 @@ class Capture:
     def _repr_html_(self) -> str:
         return self.dialogue.html()
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Both faces; the engine goes into the metadata, because outputs are the same under every engine."""
         return {"text/plain": self.text(), "text/html": self._repr_html_()}, {"labkit": {"engine": self.engine}}
 

@@ -62,7 +62,9 @@ def _json(data: Any) -> str:
 @click.option("--engine", type=ENGINES, default="auto", show_default=True, help="What records the packets.")
 @click.option("--format", "style", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there instead of the terminal.")
-@click.option("--pcap", type=click.Path(path_type=Path, file_okay=False), help="Save each session as DIR/POLICY.pcapng.")
+@click.option(
+    "--pcap", type=click.Path(path_type=Path, file_okay=False), help="Save each session as DIR/POLICY.pcapng."
+)
 def compare(policies: tuple[str, ...], engine: str, style: str, output: Path | None, pcap: Path | None) -> None:
     """Run one exchange under each POLICY and put the sessions side by side.
 
@@ -111,8 +113,12 @@ def _progress(path: Path) -> Iterator[Callable[[int, int], None] | None]:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--keylog", type=click.Path(path_type=Path), help="TLS keys in NSS format (SSLKEYLOGFILE): opens what they fit.")
-@click.option("--decode-as", multiple=True, metavar="PORT=PROTOCOL", callback=_decode_as, help="smtp, pop3, smtps or pop3s.")
+@click.option(
+    "--keylog", type=click.Path(path_type=Path), help="TLS keys in NSS format (SSLKEYLOGFILE): opens what they fit."
+)
+@click.option(
+    "--decode-as", multiple=True, metavar="PORT=PROTOCOL", callback=_decode_as, help="smtp, pop3, smtps or pop3s."
+)
 @click.option("--format", "style", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there instead of the terminal.")
 def read(file: Path, keylog: Path | None, decode_as: dict[int, str], style: str, output: Path | None) -> None:
@@ -122,10 +128,11 @@ def read(file: Path, keylog: Path | None, decode_as: dict[int, str], style: str,
     Example: labkit read session.pcapng --keylog keys.txt --decode-as 2525=smtp
     """
     with _progress(file) as progress:
-        capture = labkit.Capture.load(file, progress=progress)
-    capture = capture.decoded(keylog=keylog, decode_as=decode_as)
+        capture = labkit.Capture.load(file, decode_as=decode_as, progress=progress)
+    if keylog is not None or capture.keylog:
+        capture = capture.unlock(keylog)
     faces: Mapping[str, Callable[[], str]] = {
-        "text": lambda: capture.text(exact=True),
+        "text": lambda: "\n".join([*capture.notes, capture.text(), "", capture.exposure.text()]),
         "json": lambda: _json(capture.report()),
         "html": capture.page,
     }
@@ -140,8 +147,12 @@ def _how_to_set_up(provider: Any) -> str:
         _("A mail provider is running on this machine, policy {policy}.").format(policy=policy.name),
         "",
         _("  server           {host} for both").format(host=provider.host),
-        _("  outgoing (SMTP)  port {port}, connection security {security}").format(port=provider.smtp_port, security=security),
-        _("  incoming (POP3)  port {port}, connection security {security}").format(port=provider.pop3_port, security=security),
+        _("  outgoing (SMTP)  port {port}, connection security {security}").format(
+            port=provider.smtp_port, security=security
+        ),
+        _("  incoming (POP3)  port {port}, connection security {security}").format(
+            port=provider.pop3_port, security=security
+        ),
         _("  my outgoing server requires authentication: {answer}").format(
             answer=_("yes") if policy.auth_required else _("no")
         ),
@@ -178,12 +189,65 @@ def _for_scripts(provider: Any) -> str:
     )
 
 
+class _Follower:
+    """Prints the lines that a running capture has got since it was last asked."""
+
+    def __init__(self, capture: labkit.Capture, style: str) -> None:
+        self._capture = capture
+        self._style = style
+        self._packets = 0
+        self._octets: dict[int, int] = {}
+        self._printed: dict[int, int] = {}
+
+    def print_new(self) -> None:
+        """One line each: the connection's number, who spoke, the mark, the text."""
+        packets = len(self._capture.frames)
+        if packets == self._packets:
+            return
+        self._packets = packets
+        for conversation in self._capture.conversations:
+            flow = conversation.flow
+            octets = len(flow.client_stream.data) + len(flow.server_stream.data)
+            if octets == self._octets.get(flow.number):
+                continue
+            self._octets[flow.number] = octets
+            # A line without its end may still grow: it is printed when the next one has begun, or the connection ends.
+            lines = conversation.lines
+            complete = len(lines) if flow.closed or self._ends_a_line(conversation) else len(lines) - 1
+            for line in lines[self._printed.get(flow.number, 0) : complete]:
+                click.echo(self._shown(flow.number, line))
+            self._printed[flow.number] = max(complete, self._printed.get(flow.number, 0))
+        sys.stdout.flush()
+
+    @staticmethod
+    def _ends_a_line(conversation: Any) -> bool:
+        last = conversation.flow.bursts[-1:]
+        return all(conversation.flow.stream(burst.side).data[: burst.end].endswith(b"\n") for burst in last)
+
+    def _shown(self, number: int, line: Any) -> str:
+        from labkit.show.marks import look_of
+        from labkit.show.safe import visible
+
+        if self._style == "json":
+            told = {
+                "flow": number,
+                "side": line.side,
+                "kind": line.kind,
+                "visibility": line.visibility,
+                "text": line.text,
+            }
+            return json.dumps(told, ensure_ascii=False)
+        return f"{number:3} {line.side.value[0].upper()}: {look_of(line).mark} {visible(line.text)}"
+
+
 @main.command()
 @click.argument("policy")
 @click.option("--smtp-port", type=click.IntRange(0, 65535), default=0, help="A free one when not given.")
 @click.option("--pop3-port", type=click.IntRange(0, 65535), default=0, help="A free one when not given.")
 @click.option("--pcap", type=click.Path(path_type=Path, dir_okay=False), help="Save the traffic there when it stops.")
-@click.option("--maildir", type=click.Path(path_type=Path, file_okay=False), help="Keep the mail there, one folder an account.")
+@click.option(
+    "--maildir", type=click.Path(path_type=Path, file_okay=False), help="Keep the mail there, one folder an account."
+)
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def serve(policy: str, smtp_port: int, pop3_port: int, pcap: Path | None, maildir: Path | None, style: str) -> None:
     """Run a provider under POLICY for any mail program on this machine, and show the dialogue live.
@@ -198,10 +262,10 @@ def serve(policy: str, smtp_port: int, pop3_port: int, pcap: Path | None, maildi
     with provider, provider.capture() as capture:
         click.echo(_for_scripts(provider) if style == "json" else _how_to_set_up(provider))
         sys.stdout.flush()
-        printed = 0
+        follow = _Follower(capture, style)
         while not stopped.wait(0.2):
-            printed = _follow(capture, printed, style)
-    _follow(capture, printed, style)
+            follow.print_new()
+    follow.print_new()
     if pcap is not None:
         capture.save(pcap)
 
@@ -227,7 +291,9 @@ def doctor(style: str) -> None:
         for check in checks:
             word = _("ok") if check.ok else _("MISSING") if check.needed else _("not here")
             click.echo(f"{word:8}  {check.name:13}  {check.detail}")
-        click.echo(_("The lab works here.") if healthy else _("The lab cannot work here until what is MISSING is mended."))
+        click.echo(
+            _("The lab works here.") if healthy else _("The lab cannot work here until what is MISSING is mended.")
+        )
     raise SystemExit(0 if healthy else 1)
 
 
@@ -245,5 +311,12 @@ def lab(options: tuple[str, ...]) -> None:
     folder = next((place for place in places if (place / "en").is_dir()), None)
     if folder is None:
         raise BadSetting(_("There is no notebooks folder here. Change to the folder that you cloned and try again."))
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/en", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={folder}",
+        "--LabApp.default_url=/lab/tree/en",
+        *options,
+    ]
     raise SystemExit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own interpreter

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from labkit.texts import _
 from labkit.wire import live
 
-NEEDED = ("aiosmtpd", "click", "cryptography", "jinja2", "jupyterlab", "matplotlib", "rich", "scapy", "scramp", "trustme")
+NEEDED = (
+    "aiosmtpd",
+    "click",
+    "cryptography",
+    "jinja2",
+    "jupyterlab",
+    "matplotlib",
+    "rich",
+    "scapy",
+    "scramp",
+    "trustme",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,7 @@ def _dialogue(conversation: Conversation) -> dict[str, Any]:
             {"verb": command.verb, "argument": command.argument, "packet": command.packet}
             for command in conversation.commands
         ],
-        "replies": [
-            {"code": reply.code, "text": reply.text, "packet": reply.packet} for reply in conversation.replies
-        ],
+        "replies": [{"code": reply.code, "text": reply.text, "packet": reply.packet} for reply in conversation.replies],
     }
 
 

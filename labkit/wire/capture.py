@@ -145,8 +145,8 @@ class FileRecording:
     engine = "file"
     running = False
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.file = pcap.read(path)
+    def __init__(self, path: str | os.PathLike[str], progress: pcap.Progress | None = None) -> None:
+        self.file = pcap.read(path, progress)
         self.notes = self.file.notes
 
     def start(self) -> None:
@@ -175,9 +175,9 @@ class Capture:
         self.keylog = keylog
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a pcap or pcapng file, of whomever. Raises BadCapture."""
-        recording = FileRecording(path)
+    def load(cls, path: str | os.PathLike[str], *, progress: pcap.Progress | None = None) -> Self:
+        """Read a pcap or pcapng file, of whomever. `progress` is told (octets done, octets in all). Raises BadCapture."""
+        recording = FileRecording(path, progress)
         comment = recording.file.comment
         return cls(recording, HostTable(comment), recording.file.keylog, comment)
 
