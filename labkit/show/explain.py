@@ -22,7 +22,7 @@ from labkit.texts import _
 from labkit.wire.flows import Side
 
 PER_ROW = 8  # octets in a row of a dump: so that the meaning has room
-FIRST = 16  # octets that the explanation shows of a span
+FIRST = 8  # octets that the explanation shows of a span
 HTML_SPANS = 1500  # spans of an explanation in HTML
 HTML_ROWS = 600  # rows of a dump in HTML
 TEXT_LINES = 25  # lines in text

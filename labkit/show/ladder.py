@@ -180,7 +180,7 @@ class Ladder(Figure):
         for number, words in enumerate(lines):
             sheet.text(start, y + LINE * (number + 0.85), words, size=SIZE, face=WIRE)
         if chip:
-            sheet.mark(start - 0.13, y + LINE * 0.6, step.look, size=9.5)
+            sheet.mark(start - 0.13, y + LINE * 0.6, step.look)
         self._draw_arrow(sheet, step, left, right, y + LINE * len(lines) + 0.12)
 
     def _draw_arrow(self, sheet: Sheet, step: Step, left: float, right: float, y: float) -> None:

@@ -118,7 +118,10 @@ class Sheet:
 
     def line(self, xs: Sequence[float], ys: Sequence[float], *, colour: str = FAINT, width: float = 1) -> None:
         """A line through points; width in points."""
-        self._axes.plot(xs, ys, color=colour, linewidth=width, solid_capstyle="butt", zorder=self._above())
+        from matplotlib.lines import Line2D
+
+        style: dict[str, Any] = {"color": colour, "linewidth": width, "solid_capstyle": "butt"}
+        self._axes.add_artist(Line2D(xs, ys, zorder=self._above(), **style))
 
     def box(
         self,
@@ -135,13 +138,13 @@ class Sheet:
         from matplotlib.patches import Rectangle
 
         style: dict[str, Any] = {"facecolor": fill, "edgecolor": edge, "linewidth": 0 if edge == "none" else 1}
-        self._axes.add_patch(Rectangle((x, y), width, height, hatch=hatch, zorder=self._above(), **style))
+        self._axes.add_artist(Rectangle((x, y), width, height, hatch=hatch, zorder=self._above(), **style))
 
     def area(self, points: Sequence[tuple[float, float]], *, fill: str) -> None:
         """A filled polygon."""
         from matplotlib.patches import Polygon
 
-        self._axes.add_patch(Polygon(points, closed=True, facecolor=fill, linewidth=0, zorder=self._above()))
+        self._axes.add_artist(Polygon(points, closed=True, facecolor=fill, linewidth=0, zorder=self._above()))
 
     def arrow(self, start: float, end: float, y: float, *, colour: str, width: float = 2, both: bool = False) -> None:
         """A horizontal arrow from x = start to x = end; with `both`, it has two heads."""

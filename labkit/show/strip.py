@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from labkit.decode.conversation import Conversation
-from labkit.show.comparison import Session, titled
+from labkit.show.comparison import Session
+from labkit.show.dialogue import protocol_of
 from labkit.show.figure import Figure
 from labkit.show.marks import LOOKS, TEXT, Look, legend
 from labkit.show.portions import Portion, payload, portions
@@ -20,6 +21,7 @@ NAMES, TOTALS = 2.0, 2.55  # inches for the sessions' titles and for the totals
 ROW, BAR = 0.62, 0.4  # inches from bar to bar, and a bar's height
 TOP, AXIS, FOOT = 0.3, 0.62, 0.45
 BROKEN = 0.42  # inches of a handshake
+BARS = 20  # bars that are drawn
 STEPS = (1, 2, 5)
 
 
@@ -71,7 +73,7 @@ class Strip(Figure):
 
     def text(self) -> str:
         head = (_("Session"), _("Bytes"), _("Of these"))
-        rows = [(bar.title, self._total(bar), self._shares(bar)) for bar in self.bars[:20]]
+        rows = [(bar.title, self._total(bar), self._shares(bar)) for bar in self.bars]
         return block([self.title, *grid([head, *rows], (24, 30, 100))])
 
     def _total(self, bar: Bar) -> str:
@@ -108,7 +110,7 @@ class Strip(Figure):
             if portion.is_handshake:
                 _tear(sheet, x + width / 2, y)
                 sheet.text(x + width * 0.22, y + BAR / 2, portion.look.mark, size=11, across=CENTER, along=MIDDLE)
-            elif width > 0.3:
+            elif width > 0.19:
                 ink = portion.look.ink
                 sheet.text(
                     x + width / 2, y + BAR / 2, portion.look.mark, size=11, colour=ink, across=CENTER, along=MIDDLE
@@ -152,5 +154,11 @@ def _step(span: float) -> int:
 
 
 def strip(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "") -> Strip:
-    """What the bytes are, one bar for each session; a capture's conversations are one bar. engine: what made the packets."""
-    return Strip([Bar(title, portions(conversations)) for title, conversations in titled(shown)], engine)
+    """What the bytes are, one bar for each session, or for each conversation of a capture. engine: what made the packets."""
+    return Strip([_bar(item) for item in shown[:BARS]], engine)
+
+
+def _bar(item: Session | Conversation) -> Bar:
+    if isinstance(item, Session):
+        return Bar(item.title, portions(item.conversations))
+    return Bar(protocol_of(item), portions([item]))

@@ -61,12 +61,13 @@ def flow(said: Iterable[tuple[Side, bytes]], port: int, number: int = 1) -> Flow
     )
 
 
-def inside_tls(said: Script, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> Script:
-    """The same script as TLS records, after a handshake of two ends in memory."""
+def inside_tls(said: Script, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, alpn: tuple[str, ...] = ()) -> Script:
+    """The same script as TLS records, after a handshake of two ends in memory. alpn: makes the ClientHello longer."""
     ends = {Side.CLIENT: (ssl.MemoryBIO(), ssl.MemoryBIO()), Side.SERVER: (ssl.MemoryBIO(), ssl.MemoryBIO())}
     server_context = authority().server_context()
     client_context = ssl.create_default_context(cadata=authority().ca_pem.decode())
     client_context.minimum_version = client_context.maximum_version = version
+    client_context.set_alpn_protocols(alpn)
     client = client_context.wrap_bio(*ends[Side.CLIENT], server_hostname=SERVER)
     server = server_context.wrap_bio(*ends[Side.SERVER], server_side=True)
     wire: Script = []
