@@ -177,7 +177,8 @@ def _secured(loop: asyncio.AbstractEventLoop, factory: Callable[[], Served], tls
 
 def _bound(port: int) -> socket.socket:
     """A listening socket's beginnings: bound to loopback, and to nothing else."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # With its protocol named, asyncio sends small replies at once (TCP_NODELAY) instead of 40 ms later.
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if sys.platform == "win32":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)

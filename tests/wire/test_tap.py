@@ -213,6 +213,7 @@ def test_the_transport_is_a_whole_transport(network):
         def ask() -> None:
             assert transport.get_extra_info("peername") == client.getsockname()
             assert transport.get_extra_info("nothing", 7) == 7
+            assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert transport.can_write_eof()
             transport.set_write_buffer_limits(high=10, low=5)
             assert transport.get_write_buffer_limits() == (5, 10)
