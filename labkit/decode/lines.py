@@ -5,9 +5,11 @@ message), by finding line ends and following the replies; that is cheap, and eno
 capture. Spans are then made unit by unit, when somebody asks for them. Both see bytes alone, never how TCP cut them.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from labkit.decode.fields import text
@@ -47,8 +49,7 @@ class Line:
     inside_tls: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command as the client sent it; verb in upper case, argument as sent."""
 
     verb: str
@@ -58,8 +59,7 @@ class Command:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A reply: SMTP's three digits or POP3's "+OK", "-ERR" and "+"; text joined with newlines when it has several lines."""
 
     code: str
@@ -131,17 +131,34 @@ def terminator(data: bytes, start: int) -> tuple[int, int] | None:
         return start, start + 3
     if (at := data.find(b"\r\n.\r\n", start)) >= 0:
         return at + 2, at + 5
-    if data.startswith(b".\n", start):
-        return start, start + 2
-    if (at := data.find(b"\n.\n", start)) >= 0:
-        return at + 1, at + 3
-    return None
+    found = _BARE_TERMINATOR.search(data, start - 1 if start and data[start - 1] == 0x0A else start)
+    return (found.end(1), found.end()) if found else None
+
+
+_BARE_TERMINATOR = re.compile(rb"(\A|\n)\.\r?\n")
+
+
+TLS_RECORD = b"\x16\x03"  # a handshake record, of whatever version: no line of a mail protocol begins so
+
+
+def tls_start(data: bytes, start: int) -> int:
+    """Where TLS begins after the command that asked for it: at the first line that is a handshake record, or at once."""
+    at = start
+    while at < len(data) and not data.startswith(TLS_RECORD, at):
+        at = line_end(data, at, len(data))
+    return start if at == len(data) else at
+
+
+@lru_cache(maxsize=256)
+def upper(word: bytes) -> str:
+    """A word of the protocol as text in upper case, as commands and mechanisms are compared."""
+    return text(word).upper()
 
 
 def verb_of(line: bytes) -> str:
     """The command word of a line, in upper case."""
     words = line.split(None, 1)
-    return text(words[0]).upper() if words else ""
+    return upper(words[0]) if words else ""
 
 
 def locator(stream: Stream) -> Callable[[int], Segment]:
@@ -154,11 +171,11 @@ def list_commands(stream: Stream, units: list[Unit]) -> tuple[Command, ...]:
     """The commands among a client's units."""
     data, locate = stream.data, locator(stream)
     found = []
-    for unit in units:
-        if unit.role is Role.COMMAND:
-            words = data[unit.start : unit.end].strip(b"\r\n").split(None, 1)
+    for role, start, end, verb, *_rest in units:
+        if role is Role.COMMAND:
+            words = data[start:end].strip(b"\r\n").split(None, 1)
             argument = text(words[1]) if len(words) > 1 else ""
-            found.append(Command(unit.about, argument, locate(unit.start).packet, unit.start, unit.end))
+            found.append(Command(verb, argument, locate(start).packet, start, end))
     return tuple(found)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from labkit.decode.fields import text
 from labkit.decode.lines import line_end, without_line_end
@@ -157,9 +156,14 @@ def _parameters(value: bytes) -> dict[str, bytes]:
             name, _language, rest = first[1].split(b"'", 2)
             charset = text(name)
             parts[0] = (first[0], rest, True)
-        octets = b"".join(unquote_to_bytes(raw) if encoded else raw for _order, raw, encoded in parts)
+        octets = b"".join(_unquoted(raw) if encoded else raw for _order, raw, encoded in parts)
         found[base] = in_charset(octets, charset).encode("utf-8", "replace")
     return found
+
+
+def _unquoted(value: bytes) -> bytes:
+    """Percent-encoded octets (RFC 2231 section 4) as they are."""
+    return re.sub(rb"%([0-9A-Fa-f]{2})", lambda found: bytes.fromhex(found[1].decode("ascii")), value)
 
 
 def in_charset(octets: bytes, charset: str) -> str:

@@ -10,6 +10,7 @@ from enum import Enum
 from labkit.decode import sasl
 from labkit.decode.fields import text
 from labkit.decode.lines import (
+    TLS_RECORD,
     Command,
     Reading,
     Reply,
@@ -23,6 +24,8 @@ from labkit.decode.lines import (
     list_commands,
     locator,
     terminator,
+    tls_start,
+    upper,
     without_line_end,
     word_end,
 )
@@ -51,11 +54,10 @@ VERBS = SINGLE | FOLLOWS.keys() | FOLLOWS_ALONE.keys()
 
 _STATUS = re.compile(rb"(?i)(\+OK|-ERR|\+(?=[ \r\n]|\Z))")
 _SHAPE = re.compile(
-    rb"(?i)(?:(?:USER|PASS|APOP) [^\r\n]+|(?:DELE|RETR) \d+|TOP \d+ \d+|(?:LIST|UIDL)(?: \d+)?|AUTH(?: [^\r\n]+)?"
-    rb"|STAT|NOOP|RSET|QUIT|CAPA|STLS|UTF8|LANG(?: [^\r\n]+)?) *\r?(?:\n|\Z)"
+    rb"(?i)(?:(?:USER|PASS|APOP) [^\r\n]+|(?:AUTH|LANG)(?: [^\r\n]+)?|(?:(?:DELE|RETR) \d+|TOP \d+ \d+"
+    rb"|(?:LIST|UIDL)(?: \d+)?|STAT|NOOP|RSET|QUIT|CAPA|STLS|UTF8) *)\r?(?:\n|\Z)"
 )
 _HEADER = re.compile(rb"[!-9;-~]+:")
-_TLS_RECORD = b"\x16\x03"
 
 
 def looks_like_command(data: bytes, at: int = 0) -> bool:
@@ -103,6 +105,7 @@ class _Scanner:
         self.server_units: list[Unit] = []
         self.at = 0  # in the client's stream
         self.answered = 0  # in the server's stream
+        self.endless = False  # no terminator comes any more: it need not be searched for again
         self.lost = not opened or not client.data
         self.greeting = greeting and opened and not self.begins_with_answer()
 
@@ -112,7 +115,7 @@ class _Scanner:
         turn, about, mechanism, step = Turn.COMMAND, "", "", 0
         client_tls: int | None = None
         while self.at < len(self.client):
-            if turn is Turn.TLS or self.client.startswith(_TLS_RECORD, self.at):
+            if turn is Turn.TLS or self.client.startswith(TLS_RECORD, self.at):
                 client_tls = self.plaintext_before_tls()
                 break
             end = line_end(self.client, self.at, len(self.client))
@@ -147,8 +150,8 @@ class _Scanner:
         if self.lost and not _SHAPE.match(self.client, self.at):
             return Unit(Role.FRAGMENT, self.at, end), None
         words = self.client[self.at : end].split(None, 2)
-        verb = text(words[0]).upper() if words else ""
-        mechanism = text(words[1]).upper() if verb == "AUTH" and len(words) > 1 else ""
+        verb = upper(words[0]) if words else ""
+        mechanism = upper(words[1]) if verb == "AUTH" and len(words) > 1 else ""
         follows = FOLLOWS.get(verb) or (FOLLOWS_ALONE.get(verb) if len(words) == 1 else None)
         return Unit(Role.COMMAND, self.at, end, verb, "", mechanism), follows
 
@@ -173,7 +176,7 @@ class _Scanner:
 
     def status(self, about: str, mechanism: str = "", step: int = 0) -> str | None:
         """Takes the next status line, and whatever stands before it against the protocol."""
-        while self.answered < len(self.server) and not self.server.startswith(_TLS_RECORD, self.answered):
+        while self.answered < len(self.server) and not self.server.startswith(TLS_RECORD, self.answered):
             at = self.answered
             self.answered = line_end(self.server, at, len(self.server))
             found = _STATUS.match(self.server, at)
@@ -198,18 +201,15 @@ class _Scanner:
     def lines_if_any(self, about: str) -> None:
         """A multiline response to a command that is not known, or was not captured."""
         at = self.answered
-        if at == len(self.server) or self.server.startswith(_TLS_RECORD, at) or _STATUS.match(self.server, at):
+        if at == len(self.server) or self.server.startswith(TLS_RECORD, at) or _STATUS.match(self.server, at):
             return
-        if terminator(self.server, at):
+        self.endless = self.endless or terminator(self.server, at) is None
+        if not self.endless:
             self.lines(Role.CONTENT if _HEADER.match(self.server, at) else Role.LISTING, about)
 
     def plaintext_before_tls(self) -> int:
         """Where TLS begins; what was sent between STLS and it is plaintext that nobody may act on (RFC 2595 4)."""
-        start = self.at
-        while start < len(self.client) and not self.client.startswith(_TLS_RECORD, start):
-            start = line_end(self.client, start, len(self.client))
-        if start == len(self.client):
-            return self.at
+        start = tls_start(self.client, self.at)
         while self.at < start:
             end = line_end(self.client, self.at, start)
             self.client_units.append(Unit(Role.FRAGMENT, self.at, end, "STLS"))
@@ -223,7 +223,7 @@ class _Scanner:
         if self.lost and not accepted:
             self.lines_if_any("")
         while self.answered < len(self.server):
-            if accepted or self.server.startswith(_TLS_RECORD, self.answered):
+            if accepted or self.server.startswith(TLS_RECORD, self.answered):
                 return self.answered
             if self.status("") == "+OK":
                 self.lines_if_any("")

@@ -11,6 +11,7 @@ from enum import Enum
 from labkit.decode import sasl
 from labkit.decode.fields import text
 from labkit.decode.lines import (
+    TLS_RECORD,
     Command,
     Reading,
     Reply,
@@ -24,6 +25,8 @@ from labkit.decode.lines import (
     list_commands,
     locator,
     terminator,
+    tls_start,
+    upper,
     without_line_end,
     word_end,
 )
@@ -52,16 +55,15 @@ AFTER = {
 # A reply that only one command can have: whatever else waits for an answer has lost it.
 BELONGS = {"354": "DATA", "334": "AUTH"}
 
-_REPLY = re.compile(rb"(?:\d{3}-[^\n]*\n)*(\d{3})(?!-)[^\n]*\n?")
-_UNFINISHED_REPLY = re.compile(rb"(?:(\d{3})-[^\n]*(?:\n|\Z))+")
+# A whole reply, a reply whose last line did not come, or a line that is none; together they tile whatever a server sends.
+_PIECE = re.compile(rb"(?:\d{3}-[^\n]*\n)*(\d{3})(?!-)[^\n]*\n?|(?:(\d{3})-[^\n]*(?:\n|\Z))+|[^\n]*\n|[^\n]+")
 _SHAPE = re.compile(
     rb"(?i)(?:(?:EHLO|HELO) [^\r\n]+|(?:MAIL FROM|RCPT TO):[^\r\n]*|(?:VRFY|EXPN|AUTH|BDAT|ETRN) [^\r\n]+"
-    rb"|(?:NOOP|HELP)(?: [^\r\n]*)?|DATA|RSET|QUIT|STARTTLS|TURN) *\r?(?:\n|\Z)"
+    rb"|(?:NOOP|HELP)(?: [^\r\n]*)?|(?:DATA|RSET|QUIT|STARTTLS|TURN) *)\r?(?:\n|\Z)"
 )
 _NEXT_COMMAND = rb"(?i:MAIL FROM:<[^>\r\n]*>[^\r\n]*|QUIT|RSET)\r\n"
 _NEXT_TRANSACTION = re.compile(rb"(?:\A|(?<=\n))" + _NEXT_COMMAND)
 _AT_ONCE = re.compile(_NEXT_COMMAND)
-_TLS_RECORD = b"\x16\x03"
 
 
 def looks_like_command(data: bytes, at: int = 0) -> bool:
@@ -80,7 +82,7 @@ def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool 
 
 def commands(client: Stream, server: Stream, *, opened: bool = True) -> tuple[Command, ...]:
     """Every SMTP command of a session; cheap enough for captures with hundreds of thousands of packets."""
-    return list_commands(client, scan(client, server, opened=opened).client)
+    return list_commands(client, _Scanner(client, server, opened, greeting=True).read_client())
 
 
 def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
@@ -99,25 +101,35 @@ class _Scanner:
     """One pass over both streams. `lost` says that commands and replies can no longer be paired by counting."""
 
     def __init__(self, client: Stream, server: Stream, opened: bool, greeting: bool) -> None:
-        self.client, self.server = client.data, server.data
+        self.client = client.data
         self.client_gap = client.gaps[0].at if client.gaps else len(client.data) + 1
         self.server_gap = server.gaps[0].at if server.gaps else len(server.data) + 1
-        self.client_units: list[Unit] = []
-        self.server_units: list[Unit] = []
+        self.units: list[Unit] = []
         self.at = 0  # in the client's stream
-        self.answered = 0  # in the server's stream
-        self.greeting = greeting and (self.server.startswith(b"220") or opened)
+        self.pieces, self.server_tls = _pieces(server.data)
+        self.asked: list[tuple[str, str, int]] = []  # what each piece answers: verb, mechanism, step
+        self.greeting = greeting and (server.data.startswith(b"220") or opened)
         self.lost = not (opened or self.greeting)
+        self.tls: int | None = None
+        if self.greeting:
+            self.reply("", "", 0)
 
     def read(self) -> Reading:
-        if self.greeting:
-            self.reply("")
+        client = self.read_client()
+        server = self.read_server()
+        if self.server_tls is not None and self.tls is None:
+            self.tls = len(self.client)
+        elif self.tls is not None and self.server_tls is None:
+            self.server_tls = server[-1].end if server else 0
+        return Reading(client, server, self.tls, self.server_tls)
+
+    def read_client(self) -> list[Unit]:
+        client, size = self.client, len(self.client)
         turn, about, mechanism, step = Turn.COMMAND, "", "", 0
-        client_tls: int | None = None
-        while self.at < len(self.client):
-            if turn is Turn.TLS or self.client.startswith(_TLS_RECORD, self.at):
-                client_tls = self.plaintext_before_tls()
-                break
+        while self.at < size:
+            if turn is Turn.TLS or client.startswith(TLS_RECORD, self.at):
+                self.tls = self.plaintext_before_tls()
+                return self.units
             if turn is Turn.COMMAND:
                 unit = self.command()
                 about, mechanism, step = unit.about, unit.mechanism, 0
@@ -128,32 +140,32 @@ class _Scanner:
                 about = "."
             else:
                 step += 1
-                end = line_end(self.client, self.at, len(self.client))
-                unit = self.add(Unit(Role.RESPONSE, self.at, end, "AUTH", "", mechanism, step))
-            if unit.role is Role.FRAGMENT:
-                continue
-            turn = self.next_turn(about, self.reply(about, mechanism, step + 1))
-        if turn is Turn.TLS and client_tls is None:
-            client_tls = len(self.client)
-        server_tls = self.rest_of_server(client_tls is not None)
-        if server_tls is not None and client_tls is None:
-            client_tls = len(self.client)
-        return Reading(self.client_units, self.server_units, client_tls, server_tls)
+                unit = self.add(
+                    Unit(Role.RESPONSE, self.at, line_end(client, self.at, size), "AUTH", "", mechanism, step)
+                )
+            if unit.role is not Role.FRAGMENT:
+                code = self.reply(about, mechanism, step + 1)
+                turn = self.unanswered(about) if code is None else AFTER.get((about, code), Turn.COMMAND)
+        if turn is Turn.TLS:
+            self.tls = size
+        return self.units
 
     def add(self, unit: Unit) -> Unit:
-        self.client_units.append(unit)
+        self.units.append(unit)
         self.at = unit.end
-        self.lost = self.lost or self.at > self.client_gap
+        if unit.end > self.client_gap:
+            self.lost = True
         return unit
 
     def command(self) -> Unit:
-        end = line_end(self.client, self.at, len(self.client))
-        if self.lost and not _SHAPE.match(self.client, self.at):
+        at = self.at
+        end = line_end(self.client, at, len(self.client))
+        if self.lost and not _SHAPE.match(self.client, at):
             return self.add(self.fragment(end))
-        words = self.client[self.at : end].split(None, 2)
-        verb = text(words[0]).upper() if words else ""
-        mechanism = text(words[1]).upper() if verb == "AUTH" and len(words) > 1 else ""
-        return self.add(Unit(Role.COMMAND, self.at, end, verb, "", mechanism))
+        words = self.client[at:end].split(None, 2)
+        verb = upper(words[0]) if words else ""
+        mechanism = upper(words[1]) if verb == "AUTH" and len(words) > 1 else ""
+        return self.add(Unit(Role.COMMAND, at, end, verb, "", mechanism))
 
     def fragment(self, end: int) -> Unit:
         """What stands where a command is expected and is none: the rest of a message, when one ends before any command."""
@@ -181,64 +193,63 @@ class _Scanner:
             end = command.start() if command else end
         return self.add(Unit(Role.CONTENT, self.at, max(end, self.at + 1), "DATA"))
 
-    def next_turn(self, about: str, code: str | None) -> Turn:
-        if code is not None:
-            return AFTER.get((about, code), Turn.COMMAND)
+    def unanswered(self, about: str) -> Turn:
+        """What comes next when the reply is not known: the shape of the next line tells."""
         if about in ("DATA", "AUTH") and self.at < len(self.client) and not _SHAPE.match(self.client, self.at):
             return Turn.CONTENT if about == "DATA" else Turn.RESPONSE
         return Turn.COMMAND
 
-    def reply(self, about: str, mechanism: str = "", step: int = 0) -> str | None:
-        """The code of the reply to the command just read; None when it is not known which reply that is."""
-        if self.lost or self.answered >= self.server_gap:
+    def reply(self, about: str, mechanism: str, step: int) -> str | None:
+        """The code of the reply to what was just read; None when it is not known which reply that is."""
+        if self.lost:
             return None
-        while self.answered < len(self.server) and not self.server.startswith(_TLS_RECORD, self.answered):
-            unit = self.server_unit(about, mechanism, step)
-            if BELONGS.get(unit.code, about) != about:
+        asked, pieces = self.asked, self.pieces
+        while len(asked) < len(pieces):
+            code, start, _end = pieces[len(asked)]
+            if start >= self.server_gap or BELONGS.get(code, about) != about:
                 return None
-            self.server_units.append(unit)
-            self.answered = unit.end
-            if unit.code:
-                return unit.code
+            asked.append((about, mechanism, step))
+            if code:
+                return code
         return None
-
-    def server_unit(self, about: str, mechanism: str = "", step: int = 0) -> Unit:
-        at, data = self.answered, self.server
-        found = _REPLY.match(data, at) or _UNFINISHED_REPLY.match(data, at)
-        if not found:
-            return Unit(Role.FRAGMENT, at, line_end(data, at, len(data)))
-        code = found.group(1).decode("ascii")
-        role = Role.REPLY
-        if code == "334":
-            role = Role.CHALLENGE
-        elif at == 0 and self.greeting:
-            role = Role.GREETING
-        return Unit(
-            role, at, found.end(), about, code, mechanism if code == "334" else "", step if code == "334" else 0
-        )
 
     def plaintext_before_tls(self) -> int:
         """Where TLS begins; what was sent between STARTTLS and it is plaintext that nobody may act on (RFC 3207 4.2)."""
-        start = self.at
-        while start < len(self.client) and not self.client.startswith(_TLS_RECORD, start):
-            start = line_end(self.client, start, len(self.client))
-        if start == len(self.client):
-            return self.at
+        start = tls_start(self.client, self.at)
         while self.at < start:
             self.add(Unit(Role.FRAGMENT, self.at, line_end(self.client, self.at, start), "STARTTLS"))
         return start
 
-    def rest_of_server(self, tls: bool) -> int | None:
-        """Replies that no command of the client asked for, and where the server's TLS begins."""
-        last = self.server_units[-1] if self.server_units else None
-        accepted = last is not None and AFTER.get((last.about, last.code)) is Turn.TLS
-        while self.answered < len(self.server):
-            if accepted or self.server.startswith(_TLS_RECORD, self.answered):
-                return self.answered
-            unit = self.server_unit("")
-            self.server_units.append(unit)
-            self.answered = unit.end
-        return len(self.server) if tls else None
+    def read_server(self) -> list[Unit]:
+        """The server's units. After an accepted STARTTLS the rest is TLS, even if it does not look like it."""
+        pieces, asked = self.pieces, self.asked
+        if asked and AFTER.get((asked[-1][0], pieces[len(asked) - 1][0])) is Turn.TLS:
+            self.server_tls = pieces[len(asked) - 1][2]
+            pieces = pieces[: len(asked)]
+        nobody = ("", "", 0)
+        units = []
+        for number, (code, start, end) in enumerate(pieces):
+            about, mechanism, step = asked[number] if number < len(asked) else nobody
+            if code == "334":
+                units.append(Unit(Role.CHALLENGE, start, end, about, code, mechanism, step))
+            elif code:
+                role = Role.GREETING if start == 0 and self.greeting else Role.REPLY
+                units.append(Unit(role, start, end, about, code))
+            else:
+                units.append(Unit(Role.FRAGMENT, start, end))
+        return units
+
+
+def _pieces(server: bytes) -> tuple[list[tuple[str, int, int]], int | None]:
+    """Replies as (code, start, end), what is none with the code "", and where TLS begins, if it does."""
+    pieces: list[tuple[str, int, int]] = []
+    for found in _PIECE.finditer(server):
+        start, end = found.span()
+        if server[start] == 0x16 and server.startswith(TLS_RECORD, start):
+            return pieces, start
+        code = found[1] or found[2] or b""
+        pieces.append((code.decode("ascii"), start, end))
+    return pieces, None
 
 
 # --- spans -----------------------------------------------------------------------------------------------------------
@@ -563,7 +574,7 @@ def _address(tiles: Tiles, end: int, field: str, meaning: str, source: str) -> N
             _("The mailbox; only its own server knows what it means."),
             "RFC 5321 section 4.1.2",
         )
-        inner.add(at + 1, f"{field}.at", _("At."), "RFC 5321 section 4.1.2")
+        inner.add(at + 1, f"{field}.at", _("What separates mailbox and domain."), "RFC 5321 section 4.1.2")
         inner.add(end - 1, f"{field}.domain", _("The domain that the mailbox is in."), "RFC 5321 section 4.1.2")
     else:
         inner.add(end - 1, f"{field}.local-part", _("A mailbox without a domain."), "RFC 5321 section 4.1.2")
