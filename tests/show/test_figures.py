@@ -1,0 +1,227 @@
+"""Figures: nothing over anything else, large enough to read, the same bytes everywhere, and the same in words."""
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from labkit.decode.conversation import Conversation
+from labkit.errors import BadSetting
+from labkit.show.figure import Figure
+from labkit.show.ladder import ladder
+from labkit.show.sheet import cut, settled, wrap
+from labkit.show.strip import strip
+from labkit.show.timeline import timeline
+from tests.show.scripts import (
+    AUTH_SENDING,
+    CHALLENGED,
+    LETTER_SENT,
+    READING,
+    SENDING,
+    conversation,
+    four_sessions,
+    inside_tls,
+    script,
+    session,
+)
+
+HOSTILE = "C: MAIL FROM:<$x^2$\x1b[2J正午\u202e_{\\frac<b>" + "w" * 90 + ">"
+Make = Callable[[], Figure]
+
+
+def capture(*lines: str | bytes) -> list[Conversation]:
+    return [conversation(*lines)]
+
+
+FIGURES: dict[str, Make] = {
+    "ladder of four": lambda: ladder(four_sessions()),
+    "ladder of five": lambda: ladder((*four_sessions(), four_sessions()[1])),
+    "ladder of one capture": lambda: ladder(four_sessions()[3].conversations),
+    "ladder of a challenge": lambda: ladder(capture(*CHALLENGED, *LETTER_SENT)),
+    "ladder of hostile bytes": lambda: ladder(
+        [session("正午 $\\x$ " + "long " * 20, (25, script(*SENDING, HOSTILE)))] * 4
+    ),
+    "ladder of nothing": lambda: ladder([]),
+    "strip of four": lambda: strip(four_sessions()),
+    "strip of one capture": lambda: strip(four_sessions()[0].conversations),
+    "strip of nothing": lambda: strip([]),
+    "timeline of SSL": lambda: timeline(four_sessions()[3].conversations),
+    "timeline of a challenge": lambda: timeline(capture(*CHALLENGED, *LETTER_SENT)),
+    "timeline of many": lambda: timeline(capture(*SENDING, *["C: NOOP", "S: 250 ok"] * 50)),
+    "timeline of nothing": lambda: timeline([]),
+}
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
+def test_no_text_lies_over_another_or_leaves_the_figure(make: Make) -> None:
+    made = make()
+    with settled():
+        figure = made.matplotlib()
+        drawer = figure.canvas.get_renderer()
+        texts = [text for text in figure.axes[0].texts if text.get_text().strip()]
+        boxes = [(text.get_text(), text.get_window_extent(drawer)) for text in texts]
+    whole = figure.bbox
+    for words, box in boxes:
+        assert whole.x0 <= box.x0 < box.x1 <= whole.x1, words
+        assert whole.y0 <= box.y0 < box.y1 <= whole.y1, words
+    for (one, first), (other, second) in combinations(boxes, 2):
+        apart = (
+            first.x1 <= second.x0 + 1
+            or second.x1 <= first.x0 + 1
+            or first.y1 <= second.y0 + 1
+            or second.y1 <= first.y0 + 1
+        )
+        assert apart, (one, other)
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
+def test_text_is_readable_at_notebook_width(make: Make) -> None:
+    made = make()
+    assert made.width <= 11
+    with settled():
+        assert all(text.get_fontsize() >= 10 for text in made.matplotlib().axes[0].texts)
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
+def test_a_figure_says_the_same_in_words(make: Make) -> None:
+    made = make()
+    assert 1 <= len(made.text().splitlines()) <= 25
+    assert made.alt.endswith(".")
+    assert not re.search(r"[\0-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", made.text() + made.alt)
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
+def test_svg_is_whole_and_needs_nothing_else(make: Make) -> None:
+    svg = make().svg
+    root = ElementTree.fromstring(svg)  # noqa: S314 (our own)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert b"<text" not in svg
+    assert b"<script" not in svg
+    assert not re.search(rb"href=\"(?!#)", svg)
+
+
+MAKE_SVG = """
+import sys, hashlib, matplotlib
+if sys.argv[1] == "1":
+    matplotlib.rcParams.update({"font.family": "serif", "figure.facecolor": "red", "svg.fonttype": "none",
+                                "text.color": "red", "savefig.bbox": "tight", "hatch.linewidth": 7})
+from labkit.show.ladder import ladder
+from labkit.show.strip import strip
+from labkit.show.timeline import timeline
+from tests.show.scripts import four_sessions
+four = four_sessions()
+for figure in (ladder(four), strip(four), timeline(four[3].conversations)):
+    print(hashlib.sha256(figure.svg).hexdigest())
+"""
+
+
+def test_svg_is_the_same_in_another_process_with_other_settings_and_another_handshake() -> None:
+    root = Path(__file__).parents[2]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", MAKE_SVG, setting],
+            cwd=root,
+            env={"PYTHONHASHSEED": setting, "PYTHONPATH": str(root), "TZ": f"UTC{setting}", "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for setting in ("1", "2")
+    ]
+    assert len(runs[0].split()) == 3
+    assert runs[0] == runs[1]
+
+
+def test_a_readers_own_settings_stay_as_they_are() -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    assert strip(four_sessions()).svg
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_figures_do_not_depend_on_the_size_of_a_handshake() -> None:
+    said = script(*AUTH_SENDING, *LETTER_SENT)
+    small, large = (session("SSL", (465, inside_tls(said, alpn=alpn))) for alpn in ((), ("x" * 200,) * 3))
+    for draw in (ladder, strip):
+        assert draw([small]).svg == draw([large]).svg
+        assert draw([small]).html() == draw([large]).html()
+    assert strip([small]).exact().text() != strip([large]).exact().text()
+
+
+def test_a_figure_in_a_notebook_has_its_words_and_does_not_name_the_engine() -> None:
+    made = strip(four_sessions()[:1], engine="live")
+    bundle, metadata = made._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert metadata == {"labkit": {"engine": "live"}}
+    assert "live" not in bundle["text/plain"]
+    assert bundle == strip(four_sessions()[:1], engine="tap")._repr_mimebundle_()[0]
+    assert re.search(
+        r'<img alt="Bars of bytes[^"]+Plaintext: [^"]+" src="data:image/svg\+xml;base64,', bundle["text/html"]
+    )
+    for line in made.text().splitlines():
+        assert line.replace("&", "&amp;").strip() in bundle["text/html"]
+
+
+@pytest.mark.parametrize(("name", "magic"), [("a.png", b"\x89PNG"), ("a.SVG", b"<?xml"), ("a.pdf", b"%PDF")])
+def test_a_figure_is_saved_as_its_name_says(tmp_path: Path, name: str, magic: bytes) -> None:
+    path = strip(four_sessions()[:1], engine="tap").save(tmp_path / name)
+    assert path.read_bytes().startswith(magic)
+
+
+def test_a_saved_figure_names_the_engine(tmp_path: Path) -> None:
+    shown = four_sessions()[:1]
+    saved = {
+        engine: strip(shown, engine=engine).save(tmp_path / f"{engine}.svg").read_bytes() for engine in ("tap", "live")
+    }
+    assert saved["tap"] != saved["live"]
+    assert strip(shown, engine="tap").svg not in saved.values()
+
+
+def test_another_suffix_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match=r"\.png, \.svg or \.pdf"):
+        strip([]).save(tmp_path / "a.bmp")
+    assert not list(tmp_path.iterdir())
+
+
+def test_protocol_words_share_an_arrow_and_small_records_too() -> None:
+    words = ladder(four_sessions()).text().splitlines()
+    assert words[3].startswith(
+        "  POP3: ← · +OK POP3 ready; → ● USER taro; ← · +OK; → ● PASS fuji3776; ⇄ · +OK · STAT · +OK"
+    )
+    assert re.search(r"⇄ ○ \d+ × \d+–\d+ bytes; → ○ \d{3} bytes; ⇄ ○ 3 × ", words[-2])
+
+
+def test_long_captures_are_counted_where_they_are_not_drawn() -> None:
+    lines = [line for number in range(60) for line in (f"C: RCPT TO:<u{number}@mail.example>", f"S: 250 {number}")]
+    spoken = conversation(*SENDING, *lines)
+    assert "… 81 more arrows, in the capture" in ladder([spoken]).text()
+    assert "… 88 more connections, in the capture" in ladder([conversation(*READING[:1], port=110)] * 100).text()
+    assert "… 94 more connections, in the capture" in timeline([spoken] * 100).text()
+
+
+def test_strip_adds_up() -> None:
+    text = strip(four_sessions()).text()
+    row = next(line for line in text.splitlines() if line.startswith("Plaintext"))
+    total, *shares = (int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", row))
+    assert total == sum(shares) == four_sessions()[0].cost.bytes
+
+
+def test_wrapping_breaks_where_a_reader_would() -> None:
+    assert wrap("MAIL FROM:<hanako@mail.example>", 24, 2) == ["MAIL FROM:", "<hanako@mail.example>"]
+    assert wrap("235 2.7.0 Authentication successful", 24, 2) == ["235 2.7.0 Authentication", "successful"]
+    assert wrap("x" * 30, 10, 2) == ["x" * 10, "x" * 9 + "…"]
+    assert cut("abc", 3) == "abc"
+
+
+def test_views_are_made_without_matplotlib() -> None:
+    code = (
+        "import sys, labkit.show.comparison, labkit.show.ladder, labkit.show.strip, labkit.show.timeline, labkit.show.page\n"
+        "assert not {'matplotlib', 'numpy', 'scapy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
