@@ -97,10 +97,11 @@ def default_accounts(login_format: LoginFormat = LoginFormat.LOCAL_PART) -> tupl
 class Accounts(Mapping[str, Account]):
     """A provider's accounts by local part, found at login by the name in the provider's format.
 
-    Raises BadAccount when two accounts share a local part or a login name.
+    key: what salts and comparisons are made with, random when not given. Raises BadAccount when two accounts share a local
+    part or a login name.
     """
 
-    def __init__(self, accounts: Iterable[Account]) -> None:
+    def __init__(self, accounts: Iterable[Account], key: bytes | None = None) -> None:
         self._by_name: dict[str, Account] = {}
         self._by_login: dict[str, Account] = {}
         self._by_address: dict[str, Account] = {}
@@ -116,7 +117,7 @@ class Accounts(Mapping[str, Account]):
             self._by_login[account.login] = account
             self._by_address[account.address.casefold()] = account
         self._domains = frozenset(account.domain for account in self._by_name.values())
-        self._key = secrets.token_bytes(32)
+        self._key = key or secrets.token_bytes(32)
         self._nobody = secrets.token_urlsafe(12)
 
     def __getitem__(self, name: str) -> Account:

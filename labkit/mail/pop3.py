@@ -16,7 +16,6 @@ import asyncio
 import binascii
 import hashlib
 import re
-import secrets
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,16 +51,17 @@ class State(StrEnum):
 
 
 class Outcome(Enum):
-    """What a command came to. The first three choose the next state from the table."""
+    """What a command came to; the table says where each leads."""
 
     OK = auto()
+    TOLD = auto()  # a positive answer that changes nothing: AUTH's list of mechanisms logs nobody in
     ERR = auto()
     MORE = auto()  # a SASL challenge (RFC 5034 section 4)
     ENOUGH = auto()  # refused, and the server ends the session
 
 
 INDICATORS: Mapping[Outcome, bytes] = MappingProxyType(
-    {Outcome.OK: b"+OK", Outcome.ERR: b"-ERR", Outcome.MORE: b"+", Outcome.ENOUGH: b"-ERR"}
+    {Outcome.OK: b"+OK", Outcome.TOLD: b"+OK", Outcome.ERR: b"-ERR", Outcome.MORE: b"+", Outcome.ENOUGH: b"-ERR"}
 )
 
 
@@ -99,7 +99,13 @@ class Transition:
 
     def leads_to(self, outcome: Outcome) -> State:
         """The state after a command that came to this."""
-        states = {Outcome.OK: self.ok, Outcome.ERR: self.err, Outcome.MORE: self.more, Outcome.ENOUGH: State.CLOSED}
+        states = {
+            Outcome.OK: self.ok,
+            Outcome.TOLD: self.err,
+            Outcome.ERR: self.err,
+            Outcome.MORE: self.more,
+            Outcome.ENOUGH: State.CLOSED,
+        }
         return states[outcome]
 
 
@@ -333,11 +339,11 @@ class Machine:
         if not self._policy.mechanisms:
             return _err("AUTH is not offered here")
         if match[1] is None:
-            return _ok("Mechanisms follow", _listing(self._policy.mechanisms))
+            return Reply(Outcome.TOLD, "Mechanisms follow", _listing(self._policy.mechanisms))
         mechanism = match[1].upper().decode("ascii", "replace")
         if mechanism not in self._policy.mechanisms:
             return _err("Mechanism not offered")
-        self._exchange = sasl.begin(mechanism, self._service.accounts, self._service.hostname)
+        self._exchange = sasl.begin(mechanism, self._service.accounts, self._service.hostname, self._service.nonces)
         if match[2] is None:
             return self._step(None)
         return self._decode_and_step(b"" if match[2] == b"=" else match[2])
@@ -558,11 +564,6 @@ def _listing(lines: Iterable[str]) -> bytes:
     return b"".join(line.encode() + CRLF for line in lines)
 
 
-def _timestamp(hostname: str) -> str:
-    """Never the same twice, and always of one length, so that the same exchange has the same size in every recording."""
-    return f"<{secrets.randbelow(9 * 10**9) + 10**9}.{secrets.randbelow(9 * 10**9) + 10**9}@{hostname}>"
-
-
 class Pop3Protocol(asyncio.Protocol):
     """The machine on a transport, one per connection.
 
@@ -598,7 +599,7 @@ class Pop3Protocol(asyncio.Protocol):
         self._machine = Machine(
             self._service,
             peer=str(peer[0]) if peer else "",
-            timestamp=_timestamp(self._service.hostname),
+            timestamp=self._service.nonces.challenge(self._service.hostname),
             secured=transport.get_extra_info("ssl_object") is not None,
             can_start_tls=self._tls_context is not None,
         )

@@ -5,7 +5,6 @@ Success or Failure. Nothing here knows of base64, reply codes or sockets: the pr
 """
 
 import hmac
-import secrets
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +12,7 @@ from enum import StrEnum
 from scramp import ScramException, ScramMechanism
 
 from labkit.mail.accounts import Account, Accounts
+from labkit.mail.nonces import Nonces
 
 
 class Reason(StrEnum):
@@ -45,7 +45,7 @@ class Failure:
 
 
 _Steps = Generator[Challenge, bytes, Success | Failure]
-_Mechanism = Callable[[bytes | None, Accounts, str], _Steps]
+_Mechanism = Callable[[bytes | None, Accounts, str, Nonces], _Steps]
 
 _CREDENTIALS = Failure(Reason.CREDENTIALS)
 _MALFORMED = Failure(Reason.MALFORMED)
@@ -54,10 +54,11 @@ _MALFORMED = Failure(Reason.MALFORMED)
 class Exchange:
     """One authentication exchange, from the AUTH command to its outcome."""
 
-    def __init__(self, mechanism: _Mechanism, accounts: Accounts, hostname: str) -> None:
+    def __init__(self, mechanism: _Mechanism, accounts: Accounts, hostname: str, nonces: Nonces) -> None:
         self._mechanism = mechanism
         self._accounts = accounts
         self._hostname = hostname
+        self._nonces = nonces
         self._steps: _Steps | None = None
 
     def step(self, response: bytes | None) -> Challenge | Success | Failure:
@@ -68,7 +69,7 @@ class Exchange:
         """
         try:
             if self._steps is None:
-                self._steps = self._mechanism(response, self._accounts, self._hostname)
+                self._steps = self._mechanism(response, self._accounts, self._hostname, self._nonces)
                 return next(self._steps)
             return self._steps.send(response or b"")
         except StopIteration as end:
@@ -76,16 +77,16 @@ class Exchange:
             return outcome
 
 
-def begin(mechanism: str, accounts: Accounts, hostname: str) -> Exchange:
+def begin(mechanism: str, accounts: Accounts, hostname: str, nonces: Nonces) -> Exchange:
     """Start an exchange. The mechanism's name has no case; the hostname stands in CRAM-MD5's challenge."""
-    return Exchange(_MECHANISMS[mechanism.upper()], accounts, hostname)
+    return Exchange(_MECHANISMS[mechanism.upper()], accounts, hostname, nonces)
 
 
 def _outcome(account: Account | None) -> Success | Failure:
     return Success(account) if account else _CREDENTIALS
 
 
-def _plain(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
+def _plain(initial: bytes | None, accounts: Accounts, hostname: str, nonces: Nonces) -> _Steps:
     """RFC 4616: authzid NUL authcid NUL password, in one message."""
     message = (yield Challenge(b"")) if initial is None else initial
     try:
@@ -98,7 +99,7 @@ def _plain(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
     return _outcome(account if authzid in ("", authcid) else None)
 
 
-def _login(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
+def _login(initial: bytes | None, accounts: Accounts, hostname: str, nonces: Nonces) -> _Steps:
     """draft-murchison-sasl-login: two prompts, two answers."""
     name = (yield Challenge(b"Username:")) if initial is None else initial
     password = yield Challenge(b"Password:")
@@ -108,12 +109,11 @@ def _login(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
         return _MALFORMED
 
 
-def _cram_md5(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
+def _cram_md5(initial: bytes | None, accounts: Accounts, hostname: str, nonces: Nonces) -> _Steps:
     """RFC 2195: the client returns its name and the keyed digest of a challenge that is never used twice."""
     if initial is not None:
         return Failure(Reason.SERVER_FIRST)
-    # Digits of fixed width, so that the exchange has the same length in every recording.
-    challenge = f"<{secrets.randbelow(9 * 10**9) + 10**9}.{secrets.randbelow(9 * 10**9) + 10**9}@{hostname}>".encode()
+    challenge = nonces.challenge(hostname).encode()
     response = yield Challenge(challenge)
     name, space, digest = response.rpartition(b" ")
     try:
@@ -126,7 +126,7 @@ def _cram_md5(initial: bytes | None, accounts: Accounts, hostname: str) -> _Step
     return _outcome(accounts.verify(login, digest.lower(), expected.encode()))
 
 
-def _scram_sha_256(initial: bytes | None, accounts: Accounts, hostname: str) -> _Steps:
+def _scram_sha_256(initial: bytes | None, accounts: Accounts, hostname: str, nonces: Nonces) -> _Steps:
     """RFC 5802 and 7677: both sides prove that they know the password, and neither sends it."""
     mechanism = ScramMechanism("SCRAM-SHA-256")  # type: ignore[no-untyped-call]
     claimed = ""
@@ -137,7 +137,7 @@ def _scram_sha_256(initial: bytes | None, accounts: Accounts, hostname: str) -> 
         info: object = mechanism.make_auth_info(accounts.secret(name), salt=accounts.salt(name))  # type: ignore[no-untyped-call]
         return info
 
-    server = mechanism.make_server(stored)  # type: ignore[no-untyped-call]
+    server = mechanism.make_server(stored, s_nonce=nonces.nonce())  # type: ignore[no-untyped-call]
     client_first = (yield Challenge(b"")) if initial is None else initial
     try:
         server.set_client_first(client_first.decode())

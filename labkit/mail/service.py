@@ -15,8 +15,11 @@ from labkit.errors import LabError
 from labkit.mail.accounts import DOMAIN, Account, Accounts, default_accounts
 from labkit.mail.clock import Clock
 from labkit.mail.maildrop import MaildirMaildrop, Maildrop, canonical
+from labkit.mail.nonces import Counted, Nonces
 from labkit.mail.policy import Policy, resolve
 from labkit.texts import _
+
+_LESSON_KEY = b"the salts of a lesson repeat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class MailService:
     policy: a Policy or the name of a preset (raises UnknownPolicy). accounts: hanako and taro when none are given; they
     take the policy's login format (raises BadAccount when two accounts then share a login). clock: time for the
     POP-before-SMTP window. maildir: a folder that gets one Maildir per account (raises LabError when that cannot be);
-    without it, mail is kept in memory.
+    without it, mail is kept in memory. repeatable: salts, challenges and nonces are the same in every run, for a lesson.
     """
 
     def __init__(
@@ -48,7 +51,8 @@ class MailService:
         self.policy = resolve(policy)
         self.hostname = DOMAIN
         self.clock = clock or Clock()
-        self.accounts = Accounts(_in_format(accounts, self.policy))
+        self.nonces = Counted() if repeatable else Nonces()
+        self.accounts = Accounts(_in_format(accounts, self.policy), _LESSON_KEY if repeatable else None)
         self.maildrops: Mapping[str, Maildrop] = MappingProxyType(
             {name: _maildrop(name, maildir) for name in self.accounts}
         )

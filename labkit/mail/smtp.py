@@ -354,7 +354,7 @@ class SmtpProtocol(SMTP):
             raise _Refused("501 5.5.4 Syntax: AUTH mechanism [initial-response]")
         if mechanism.upper() not in self.service.policy.mechanisms:
             raise _Refused("504 5.5.4 Unrecognized authentication type")
-        exchange = sasl.begin(mechanism, self.service.accounts, self.hostname)
+        exchange = sasl.begin(mechanism, self.service.accounts, self.hostname, self.service.nonces)
         response = None
         if initial:  # "=" is one of no octets
             response = b"" if initial[0] == "=" else _response(initial[0].encode())

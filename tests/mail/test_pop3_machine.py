@@ -284,7 +284,9 @@ def test_second_session_is_told_that_the_maildrop_is_in_use() -> None:
 
 
 def test_auth_lists_mechanisms_for_old_clients() -> None:
-    answer = say(machine_of(service_with()), b"AUTH\r\n")
+    machine = machine_of(service_with())
+    answer = say(machine, b"AUTH\r\n")
+    assert machine.state is State.AUTHORIZATION, "a list of mechanisms logs nobody in"
     assert answer.split(b"\r\n")[1:] == [b"PLAIN", b"LOGIN", b"CRAM-MD5", b"SCRAM-SHA-256", b".", b""]
 
 

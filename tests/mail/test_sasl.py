@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from labkit.mail import sasl
 from labkit.mail.accounts import Account, Accounts
+from labkit.mail.nonces import Nonces
 from labkit.mail.policy import MECHANISMS
 from labkit.mail.sasl import Challenge, Failure, Reason, Success
 
@@ -27,7 +28,7 @@ CREDENTIALS, MALFORMED = Failure(Reason.CREDENTIALS), Failure(Reason.MALFORMED)
 
 def outcome(mechanism: str, *responses: bytes | None) -> Challenge | Success | Failure:
     """What the last response leads to."""
-    exchange = sasl.begin(mechanism, ACCOUNTS, "mail.example")
+    exchange = sasl.begin(mechanism, ACCOUNTS, "mail.example", Nonces())
     steps = [exchange.step(response) for response in responses]
     assert all(isinstance(step, Challenge) for step in steps[:-1])
     return steps[-1]
@@ -66,10 +67,22 @@ def test_login() -> None:
     assert outcome("LOGIN", None, b"\xff", b"x") == MALFORMED
 
 
-def test_cram_md5_example_of_rfc_2195(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = iter([1896 - 10**9, 697170952 - 10**9])
-    monkeypatch.setattr(sasl.secrets, "randbelow", lambda _: next(numbers))
-    exchange = sasl.begin("CRAM-MD5", ACCOUNTS, "postoffice.reston.mci.net")
+class Given(Nonces):
+    """An RFC's example has nonces of its own."""
+
+    def __init__(self, *numbers: int, nonce: str = "") -> None:
+        self._numbers = iter(numbers)
+        self._nonce = nonce
+
+    def number(self) -> int:
+        return next(self._numbers)
+
+    def nonce(self) -> str:
+        return self._nonce
+
+
+def test_cram_md5_example_of_rfc_2195() -> None:
+    exchange = sasl.begin("CRAM-MD5", ACCOUNTS, "postoffice.reston.mci.net", Given(1896, 697170952))
     assert exchange.step(None) == Challenge(b"<1896.697170952@postoffice.reston.mci.net>")
     assert exchange.step(b"tim b913a602c7eda7a495b4e6e7334d3890") == Success(ACCOUNTS["tim"])
 
@@ -102,9 +115,9 @@ def test_cram_md5_has_no_initial_response() -> None:
 
 
 def test_scram_example_of_rfc_7677(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scramp.core.token_hex", lambda: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")
     monkeypatch.setattr(Accounts, "salt", lambda *_: b"[m\x99h\x9d\x125\x8e\xec\xa0K\x14\x126\xfa\x81")
-    exchange = sasl.begin("SCRAM-SHA-256", ACCOUNTS, "mail.example")
+    nonces = Given(nonce="%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")
+    exchange = sasl.begin("SCRAM-SHA-256", ACCOUNTS, "mail.example", nonces)
     nonce = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
     assert exchange.step(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO") == Challenge(
         nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
@@ -117,7 +130,7 @@ def test_scram_example_of_rfc_7677(monkeypatch: pytest.MonkeyPatch) -> None:
 def scram(name: str, password: str, last: bytes | None = b"") -> Challenge | Success | Failure:
     """An exchange with a SCRAM client."""
     client = scramp.ScramClient(["SCRAM-SHA-256"], name, password)
-    exchange = sasl.begin("SCRAM-SHA-256", ACCOUNTS, "mail.example")
+    exchange = sasl.begin("SCRAM-SHA-256", ACCOUNTS, "mail.example", Nonces())
     assert exchange.step(None) == Challenge(b"")
     first: Any = exchange.step(client.get_client_first().encode())
     client.set_server_first(first.data.decode())
@@ -157,7 +170,7 @@ def test_scram_first_messages_that_are_none(first: bytes) -> None:
 )
 @settings(deadline=None, max_examples=200)
 def test_nothing_that_a_client_sends_raises_or_logs_in(mechanism: str, responses: list[bytes], initial: bool) -> None:
-    exchange = sasl.begin(mechanism, ACCOUNTS, "mail.example")
+    exchange = sasl.begin(mechanism, ACCOUNTS, "mail.example", Nonces())
     for response in responses if initial else [None, *responses]:
         step = exchange.step(response)
         assert not isinstance(step, Success)
