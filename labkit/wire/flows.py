@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple, Protocol, TypeVar, overload
 
 from labkit.wire.frames import ETHERNET, Frame
@@ -156,11 +157,13 @@ class Burst(NamedTuple):
 class _Found(_Column[_Item]):
     """Items that are found together, when the first of them is asked for."""
 
-    __slots__ = ("_find", "_items")
+    __slots__ = ("_items",)
 
-    def __init__(self, find: Callable[[], list[_Item]]) -> None:
-        self._find = find
+    def __init__(self) -> None:
         self._items: list[_Item] | None = None
+
+    def _find(self) -> list[_Item]:
+        raise NotImplementedError
 
     def _all(self) -> list[_Item]:
         if self._items is None:
@@ -172,6 +175,32 @@ class _Found(_Column[_Item]):
 
     def _item(self, index: int) -> _Item:
         return self._all()[index]
+
+
+class _Packets(_Found[int]):
+    """The packets of a flow: those that brought the two streams, and the others."""
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, *numbers: "array[int]") -> None:
+        super().__init__()
+        self._numbers = numbers
+
+    def _find(self) -> list[int]:
+        return sorted({*chain.from_iterable(self._numbers)})
+
+
+class _Bursts(_Found[Burst]):
+    """The bursts of two streams."""
+
+    __slots__ = ("_client", "_server")
+
+    def __init__(self, client: _Segments, server: _Segments) -> None:
+        super().__init__()
+        self._client, self._server = client, server
+
+    def _find(self) -> list[Burst]:
+        return list(_bursts(self._client, self._server))
 
 
 def _bursts(client: _Segments, server: _Segments) -> Iterator[Burst]:
@@ -333,22 +362,25 @@ class _Connection:
         client, server = ends[one], ends[1 - one]
         if book and (known := book.server(server.address, server.port)):
             client, server = book.client(client.address, client.port), known
-        from_client, from_server, others = sent[one], sent[1 - one], self.others
-        columns = (
-            _Segments(from_client.packets, from_client.ends, clock),
-            _Segments(from_server.packets, from_server.ends, clock),
-        )
+        from_client, from_server = sent[one], sent[1 - one]
+        client_segments = _Segments(from_client.packets, from_client.ends, clock)
+        server_segments = _Segments(from_server.packets, from_server.ends, clock)
         return Flow(
             number,
             client,
             server,
-            Stream(Side.CLIENT, from_client.data, columns[0], _gaps(from_client)),
-            Stream(Side.SERVER, from_server.data, columns[1], _gaps(from_server)),
-            _Found(lambda: sorted({*others, *from_client.packets, *from_server.packets})),
+            Stream(Side.CLIENT, from_client.data, client_segments, _gaps(from_client)),
+            Stream(Side.SERVER, from_server.data, server_segments, _gaps(from_server)),
+            _Packets(self.others, from_client.packets, from_server.packets),
             opened[one],
             closed,
-            _Found(lambda: list(_bursts(*columns))),
+            _Bursts(client_segments, server_segments),
         )
+
+    def release(self) -> None:
+        """Part what holds each other, so that memory comes back at once."""
+        for side in (self.first.peer, self.first):
+            del side.peer, side.connection
 
     def _closed(self) -> str:
         if self.closed:
@@ -411,7 +443,9 @@ class _Connections:
         self.directions.clear()
         self._all.reverse()
         while self._all:
-            yield self._all.pop()
+            connection = self._all.pop()
+            yield connection
+            connection.release()
 
     def frame(self, number: int, frame: Frame) -> None:
         """The general path: any frame."""

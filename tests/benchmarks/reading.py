@@ -157,15 +157,9 @@ def scapy_session(path: str) -> Callable[[], int]:
     bind_layers(inet.TCP, Mail, sport=25)
 
     def work() -> int:
-        lines = 0
-
-        def count(packet: Packet) -> None:
-            nonlocal lines
-            if packet.haslayer(Raw) and packet[inet.TCP].dport == 25:
-                lines += len(_lines(packet[Raw].load))
-
-        sniff(offline=path, session=TCPSession, store=False, prn=count)
-        return lines
+        packets = sniff(offline=path, session=TCPSession)
+        mail = [packet for packet in packets if packet.haslayer(Raw) and packet[inet.TCP].dport == 25]
+        return sum(len(_lines(packet[Raw].load)) for packet in mail)
 
     return work
 
