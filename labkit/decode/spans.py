@@ -4,9 +4,11 @@ Every decoder turns a stream into spans that cover each byte exactly once: sibli
 That is the whole contract, and a property test holds it for any input; so no byte can be left unexplained.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import islice, takewhile
 
 
 class Visibility(StrEnum):
@@ -94,8 +96,9 @@ def closest(spans: Iterable[Span]) -> Visibility:
     return max((span.visibility for span in spans), key=_CLOSEDNESS.__getitem__, default=Visibility.READABLE)
 
 
-def window(spans: Iterable[Span], start: int, end: int, offset: int) -> tuple[Span, ...]:
-    """What the spans say of [start, end), moved by `offset`; a span that reaches over an edge is cut there."""
+def window(spans: Sequence[Span], start: int, end: int, offset: int) -> tuple[Span, ...]:
+    """What touching spans say of [start, end), moved by `offset`; a span that reaches over an edge is cut there."""
+    first = bisect_right(spans, start, key=lambda span: span.end)
     return tuple(
         replace(
             span,
@@ -103,8 +106,7 @@ def window(spans: Iterable[Span], start: int, end: int, offset: int) -> tuple[Sp
             end=min(span.end, end) + offset,
             children=window(span.children, start, end, offset),
         )
-        for span in spans
-        if span.start < end and span.end > start
+        for span in takewhile(lambda span: span.start < end, islice(spans, first, None))
     )
 
 
