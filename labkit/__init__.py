@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from labkit.capture import Capture
     from labkit.errors import LabError
     from labkit.exchange import Comparison, Exchange, compare, exchange
+    from labkit.lessons.tutor import check, hint, predict, progress, resume, reveal
     from labkit.mail.accounts import Account
     from labkit.mail.certificates import Certificate
     from labkit.mail.client import MailClient, Settings
@@ -38,8 +39,14 @@ __all__ = [
     "Provider",
     "Security",
     "Settings",
+    "check",
     "compare",
     "exchange",
+    "hint",
+    "predict",
+    "progress",
+    "resume",
+    "reveal",
     "sample_message",
 ]
 
@@ -47,6 +54,7 @@ _HOMES = {
     "labkit.capture": ("Capture",),
     "labkit.errors": ("LabError",),
     "labkit.exchange": ("Comparison", "Exchange", "compare", "exchange"),
+    "labkit.lessons.tutor": ("check", "hint", "predict", "progress", "resume", "reveal"),
     "labkit.mail.accounts": ("Account",),
     "labkit.mail.certificates": ("Certificate",),
     "labkit.mail.client": ("MailClient", "Settings"),

@@ -1,0 +1,119 @@
+"""What a learner's own captures show: the questions that lessons put to them.
+
+The truth of a check comes from here, so it comes from the wire. A learner may hand in any capture at all: what one does not
+show is said in a sentence (Missing), never in a traceback.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from labkit.capture import Capture, Flow
+from labkit.decode.conversation import Kind, Line, Protocol
+from labkit.decode.exposure import Fact, Verdict
+from labkit.decode.spans import Span, leaves
+from labkit.errors import LabError
+from labkit.texts import _
+from labkit.wire.flows import Side
+
+
+class Missing(LabError):
+    """The capture does not show what the step is about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What the client said and what the server answered: two lines as they were on the wire."""
+
+    asked: Line
+    answered: Line
+
+    @property
+    def verb(self) -> str:
+        """The client's first word, in upper case."""
+        return self.asked.text.partition(" ")[0].upper()
+
+    @property
+    def code(self) -> str:
+        """The reply's first three characters: SMTP's code, or POP3's +OK."""
+        return self.answered.text[:3]
+
+
+def smtp_flows(capture: Capture) -> tuple[Flow, ...]:
+    """The SMTP connections that begin in the clear, in order."""
+    return tuple(flow for flow in capture.flows if flow.protocol is Protocol.SMTP)
+
+
+def turns(capture: Capture) -> tuple[Turn, ...]:
+    """Each line of the client's commands and logins with the line that answered it, in all SMTP connections."""
+    return tuple(turn for flow in smtp_flows(capture) for turn in _turns(flow))
+
+
+def _turns(flow: Flow) -> Iterator[Turn]:
+    asked: Line | None = None
+    for line in flow.lines:
+        if line.side is Side.CLIENT:
+            asked = line if line.kind in {Kind.COMMAND, Kind.AUTH} else None
+        elif asked is not None:
+            yield Turn(asked, line)
+            asked = None
+
+
+def was_sent(capture: Capture) -> bool:
+    """Whether a letter crossed the wire in the clear and the server took it."""
+    pairs = ((a, b) for flow in smtp_flows(capture) for a, b in pairwise(flow.lines))
+    return any(a.kind is Kind.MESSAGE and b.side is Side.SERVER and b.text.startswith("250") for a, b in pairs)
+
+
+def verdict(capture: Capture, fact: Fact) -> Verdict:
+    """How much of a fact the capture gives away."""
+    return capture.findings[fact].verdict
+
+
+def value(capture: Capture, fact: Fact) -> str:
+    """A fact as the capture gives it away. Raises Missing when it does not."""
+    found = capture.findings[fact].value
+    if not found:
+        raise Missing(_("The {fact} cannot be read in this capture.").format(fact=_(fact.value)))
+    return found
+
+
+def login_lines(capture: Capture, mechanism: str) -> tuple[Line, ...]:
+    """The first login with a mechanism: the lines from the AUTH command to its outcome. Raises Missing."""
+    for flow in smtp_flows(capture):
+        lines = tuple(_login(flow.lines, mechanism))
+        if lines:
+            return lines
+    raise Missing(_("Nobody logged in with AUTH {mechanism} in this capture.").format(mechanism=mechanism))
+
+
+def _login(lines: Sequence[Line], mechanism: str) -> Iterator[Line]:
+    inside = False
+    for line in lines:
+        words = line.text.upper().split()
+        inside = inside or (line.side is Side.CLIENT and words[:2] == ["AUTH", mechanism])
+        if inside:
+            yield line
+            if line.side is Side.SERVER and not line.text.startswith("334"):
+                return
+
+
+def spans(capture: Capture, lines: Sequence[Line]) -> tuple[tuple[Span, ...], ...]:
+    """The innermost spans of each of the lines, which must be of one connection."""
+    flow = next((flow for flow in capture.flows if set(lines) <= set(flow.lines)), None)
+    if flow is None:
+        raise Missing(_("These lines are not from this capture."))
+    every = {side: tuple(leaves(flow.spans(side))) for side in Side}
+    return tuple(
+        tuple(span for span in every[line.side] if line.start <= span.start and span.end <= line.end) for line in lines
+    )
+
+
+def decoded(line: Line) -> str:
+    """A line's last word with its base64 undone (RFC 4648 section 4). Raises Missing when it is none."""
+    try:
+        return base64.b64decode(line.text.split()[-1], validate=True).decode()
+    except (IndexError, UnicodeDecodeError, binascii.Error):
+        raise Missing(_("The line {line!r} holds no base64.").format(line=line.text)) from None

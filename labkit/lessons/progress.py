@@ -1,0 +1,194 @@
+"""Progress: what a learner predicted, answered and asked, step by step. To be saved, taken up again, or counted for a class.
+
+It holds no time, no name and no answer: enough to see where a learner or a class stands, and nothing to watch anybody by.
+"""
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from markupsafe import Markup
+
+from labkit.errors import LabError
+from labkit.lessons import course
+from labkit.lessons.steps import Experiment
+from labkit.show.safe import block, grid
+from labkit.show.view import View, render
+from labkit.texts import _
+
+VERSION = 1  # of the JSON
+LARGEST = 1_000_000  # octets of a saved progress that is still read: a whole course takes about 10,000
+TEXT_COLUMNS = (10, 24, 12, 12, 6, 40)
+
+
+class BadProgress(LabError):
+    """The file holds no saved progress, or cannot be written."""
+
+
+class Result(StrEnum):
+    """How far a step has come; an experiment can only be seen."""
+
+    NOT_YET = "not yet"
+    WRONG = "not quite"
+    RIGHT = "right"
+    SEEN = "seen"
+
+
+@dataclass(slots=True)
+class Entry:
+    """One step. prediction: a letter, "" when left blank. wire: the letter that the evidence made true.
+
+    tries: different answers given. misconceptions: names of those that were diagnosed, in order.
+    """
+
+    prediction: str = ""
+    wire: str = ""
+    result: Result = Result.NOT_YET
+    tries: int = 0
+    hints: int = 0
+    misconceptions: list[str] = field(default_factory=list)
+
+
+Entries = dict[str, Entry]
+
+
+class Progress(View):
+    """The progress of one learner, or of a class: for each learner the entries by step."""
+
+    def __init__(self, learners: Mapping[str, Mapping[str, Entry]]) -> None:
+        self.learners = learners
+        self.title = _("Progress")
+
+    @classmethod
+    def load(cls, paths: Iterable[str | os.PathLike[str]]) -> Self:
+        """Read what `save` wrote as JSON, one file for each learner, called by the file's name. Raises BadProgress."""
+        learners: dict[str, Entries] = {}
+        for path in map(Path, paths):
+            for name, entries in _learners(path):
+                learners[name if name not in learners else f"{path.parent.name}/{name}"] = entries
+        return cls(learners)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write .json, which can be loaded again, or .csv, a row for each learner and step. Raises BadProgress."""
+        target = Path(path)
+        writers = {".json": self._write_json, ".csv": self._write_csv}
+        writer = writers.get(target.suffix.lower())
+        if writer is None:
+            raise BadProgress(_("Progress is saved as .json or .csv: name a file that ends so."))
+        try:
+            writer(target)
+        except OSError as error:
+            raise BadProgress(_("{path} cannot be written: {why}.").format(path=target, why=error.strerror)) from None
+        return target
+
+    def _write_json(self, path: Path) -> None:
+        learners = {
+            name: {step: asdict(entry) for step, entry in entries.items()} for name, entries in self.learners.items()
+        }
+        path.write_text(json.dumps({"labkit-progress": VERSION, "learners": learners}, indent=1), encoding="utf-8")
+
+    def _write_csv(self, path: Path) -> None:
+        names = [item.name for item in fields(Entry)]
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["learner", "step", *names])
+            for learner, entries in self.learners.items():
+                for step, entry in entries.items():
+                    values = asdict(entry) | {"misconceptions": " ".join(entry.misconceptions)}
+                    writer.writerow(map(_inert, [learner, step, *(values[name] for name in names)]))
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The table's columns."""
+        if len(self.learners) > 1:
+            wrong = _("Most frequent misconception")
+            return (_("Step"), _("Predicted rightly"), _("Right"), _("Not quite"), _("Not yet"), wrong)
+        return (_("Step"), _("Prediction"), _("Result"), _("Tries"), _("Hints"))
+
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """The table's rows: every step of the lessons that were begun."""
+        begun = {step.partition("-")[0] for entries in self.learners.values() for step in entries}
+        lessons = filter(None, map(course.lesson, sorted(begun)))
+        steps = [step for lesson in lessons for step in lesson.steps]
+        if len(self.learners) > 1:
+            return tuple(_class_row(step.id, isinstance(step, Experiment), self._entries(step.id)) for step in steps)
+        return tuple(_row(step.id, isinstance(step, Experiment), self._entries(step.id)[0]) for step in steps)
+
+    def _entries(self, step: str) -> list[Entry]:
+        return [entries.get(step, Entry()) for entries in self.learners.values()] or [Entry()]
+
+    def text(self) -> str:
+        if not self.rows:
+            return _("No progress yet: make a prediction or answer an exercise first.")
+        return block([self.title, "", *grid([self.head, *self.rows], TEXT_COLUMNS[: len(self.head)])])
+
+    def body(self) -> Markup:
+        rows = [(first, others) for first, *others in self.rows]
+        return render("progress.html", {"title": self.title if rows else self.text(), "head": self.head, "rows": rows})
+
+
+def _row(step: str, is_experiment: bool, entry: Entry) -> tuple[str, ...]:
+    if not is_experiment:
+        return (step, "", _(entry.result.value), str(entry.tries), str(entry.hints))
+    predicted = entry.prediction or _("none")
+    if entry.wire:
+        predicted = _("{prediction}, the wire: {wire}").format(prediction=predicted, wire=entry.wire)
+    return (step, predicted, _(entry.result.value), "", "")
+
+
+def _class_row(step: str, is_experiment: bool, entries: list[Entry]) -> tuple[str, ...]:
+    if is_experiment:
+        seen = [entry for entry in entries if entry.wire]
+        rightly = sum(entry.prediction == entry.wire for entry in seen)
+        return (step, _("{count} of {total}").format(count=rightly, total=len(seen)), "", "", "", "")
+    counts = Counter(entry.result for entry in entries)
+    misconceptions = Counter(name for entry in entries for name in dict.fromkeys(entry.misconceptions))
+    name, count = min(misconceptions.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
+    frequent = f"{name} ({count})" if count else ""
+    return (step, "", *(str(counts[result]) for result in (Result.RIGHT, Result.WRONG, Result.NOT_YET)), frequent)
+
+
+def _inert(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+
+
+def _learners(path: Path) -> Iterator[tuple[str, Entries]]:
+    try:
+        with path.open("rb") as file:
+            octets = file.read(LARGEST + 1)
+        if len(octets) > LARGEST:
+            raise ValueError
+        saved = json.loads(octets)
+        if saved["labkit-progress"] != VERSION:
+            raise ValueError
+        learners = {str(name): _entries(entries) for name, entries in saved["learners"].items()}
+    except OSError as error:
+        raise BadProgress(_("{path} cannot be read: {why}.").format(path=path, why=error.strerror)) from None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        message = _("{path} holds no saved progress: name a file that labkit.progress().save() wrote as .json.")
+        raise BadProgress(message.format(path=path)) from None
+    for name, entries in learners.items():
+        yield name or path.stem, entries
+
+
+def _entries(saved: Mapping[str, Mapping[str, Any]]) -> Entries:
+    return {str(step): _entry(entry) for step, entry in saved.items()}
+
+
+def _entry(saved: Mapping[str, Any]) -> Entry:
+    return Entry(
+        prediction=str(saved["prediction"]),
+        wire=str(saved["wire"]),
+        result=Result(saved["result"]),
+        tries=int(saved["tries"]),
+        hints=int(saved["hints"]),
+        misconceptions=[str(name) for name in saved["misconceptions"]],
+    )
