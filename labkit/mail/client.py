@@ -31,10 +31,10 @@ from labkit.mail.policy import MECHANISMS, Security
 from labkit.texts import _
 
 POP3_LOGINS = ("USER", "APOP", *MECHANISMS)
-SHORT_COMMAND = 253  # octets before CRLF; RFC 5034 section 4: a longer AUTH goes without its initial response
-LONGEST_LINE = (
-    64 * 1024 * 1024
-)  # octets; poplib's own 2,048 would lose mail, and no limit would trust the server too far
+# RFC 5034 section 4: an AUTH command of more than 255 octets with its CRLF goes without its initial response.
+SHORT_COMMAND = 253
+# Octets; poplib's own 2,048 would lose mail, and no limit would trust the server too far.
+LONGEST_LINE = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +77,7 @@ class Settings:
         _refuse_unknown("mechanism", self.mechanism, MECHANISMS)
         _refuse_unknown("pop3_login", self.pop3_login, POP3_LOGINS)
         _refuse_unknown("security", self.security, tuple(Security))
+        object.__setattr__(self, "security", Security(self.security))  # a plain "ssl" is meant as Security.SSL
         for name in ("smtp_port", "pop3_port"):
             if not 0 < getattr(self, name) < 65536:
                 raise BadSetting(_("The setting {name} must be a port, 1 to 65535.").format(name=name))

@@ -2,6 +2,7 @@
 
 import base64
 import re
+import select
 import socket
 import ssl
 import threading
@@ -292,6 +293,11 @@ def test_a_password_that_scram_cannot_carry_is_said_so(client_of: Serve) -> None
         changed(client, mechanism="SCRAM-SHA-256").send(letter())
 
 
+@pytest.mark.parametrize("security", Security)
+def test_security_may_be_given_by_its_name(security: Security) -> None:
+    assert Settings(**GIVEN, security=str(security)).security is security
+
+
 def test_settings_do_not_show_the_password() -> None:
     assert "sesame" not in repr(Settings(**GIVEN | {"password": "sesame"}))
 
@@ -362,12 +368,15 @@ def test_reading_says_only_what_the_settings_ask_for() -> None:
     assert server.ended == "FIN"
 
 
-def test_eight_bits_are_sent_only_where_the_server_takes_them() -> None:
-    answers = (b"250 mail.example\r\n", *[b"250 ok\r\n"] * 2, b"354 go\r\n", b"250 ok\r\n", b"221 bye\r\n")
+@pytest.mark.parametrize("extension", [b"", b"8BITMIME\r\n250 "])
+def test_eight_bits_are_sent_only_where_the_server_takes_them(extension: bytes) -> None:
+    ehlo = b"250-mail.example\r\n250 " + extension + b"HELP\r\n"
+    answers = (ehlo.replace(b"250 8", b"250-8"), *[b"250 ok\r\n"] * 2, b"354 go\r\n", b"250 ok\r\n", b"221 bye\r\n")
     with Scripted(b"220 hi\r\n", *answers) as server:
         server.client().send(sample_message())
-    assert all(line.isascii() for line in server.said)
-    assert b"BODY=" not in b"".join(server.said)
+    said = b"".join(server.said)
+    assert said.isascii() == (not extension)
+    assert (b"BODY=8BITMIME" in said) == bool(extension)
 
 
 def test_addresses_outside_ascii_need_a_server_that_takes_them() -> None:
@@ -537,6 +546,27 @@ def test_tls_with_a_server_that_speaks_none() -> None:
     for act in (lambda client: client.send(letter()), lambda client: client.check()):
         with Scripted(b"+OK hi\r\n" * 10) as server, pytest.raises(LabError, match=r"TLS with .* failed"):
             act(server.client(security=Security.SSL))
+
+
+def test_the_server_closes_first() -> None:
+    """The client waits for the server's FIN, so that its own close can never become a reset that overtakes a reply."""
+    waited: list[bool] = []
+
+    def play(listening: socket.socket) -> None:
+        sock, _address = listening.accept()
+        with sock, sock.makefile("rb") as lines:
+            for answer in (b"+OK hi\r\n", b"+OK\r\n", b"+OK\r\n", b"+OK 0 0\r\n"):
+                sock.sendall(answer)
+                lines.readline()
+            sock.sendall(b"+OK bye\r\n")
+            waited.append(not select.select([sock], [], [], 0.1)[0])
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=play, args=(listening,))
+        thread.start()
+        assert MailClient(Settings(**GIVEN | {"pop3_port": listening.getsockname()[1]})).check() == 0
+        thread.join()
+    assert waited == [True]
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
