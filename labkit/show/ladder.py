@@ -13,12 +13,13 @@ from labkit.show.comparison import Session, titled
 from labkit.show.dialogue import protocol_of
 from labkit.show.figure import Figure
 from labkit.show.marks import FAINT, LOOKS, PROTOCOL, Look, legend
-from labkit.show.runs import RECORD_HEADER, TELLING, Run, runs
+from labkit.show.runs import TELLING, Run, runs
 from labkit.show.safe import block, fit, visible
-from labkit.show.sheet import ADVANCE, BOLD, CENTER, POINT, RIGHT, WIRE, Sheet, cut, room, wrap
+from labkit.show.sheet import ADVANCE, BOLD, CENTER, POINT, RIGHT, WIRE, Sheet, cut, measure, room, wrap
 from labkit.texts import _
 from labkit.wire.flows import Side
 
+TITLES = (14, 12, 11, 10)  # points of a lane's title, the largest that fits
 SIZE = 10  # points of text on an arrow
 LINE = 0.168  # inches from one text line to the next
 EDGE, BETWEEN = 0.2, 0.26  # inches beside and between lanes
@@ -61,10 +62,10 @@ class Lane:
 def steps(conversation: Conversation) -> tuple[Step, ...]:
     """The arrows of a conversation."""
     found = runs(conversation)
-    largest = max((run.size for run in found if run.is_ciphertext), default=0)
+    largest = max((run.size for run in found if run.records), default=0)
 
     def sort(run: Run) -> str:
-        if run.is_ciphertext:
+        if run.records:
             return "small" if run.size * SMALL < largest else "large"
         telling = TELLING[Kind.REPLY].match(run.headline.text)
         return "words" if run.headline.look.name == PROTOCOL and not telling else "own"
@@ -80,7 +81,7 @@ def _together(kind: str, group: Sequence[Run]) -> Iterator[Step]:
     if kind == "words" and len(group) > 1:
         yield Step(None, LOOKS[PROTOCOL], " · ".join(map(_word, group)))
     elif kind == "small" and len(group) > 1:
-        sizes = [run.size - RECORD_HEADER for run in group]
+        sizes = [run.size for run in group]
         words = _("{count} × {least:,}–{most:,} bytes").format(count=len(group), least=min(sizes), most=max(sizes))
         yield Step(None, group[0].headline.look, words, hatched=True)
     else:
@@ -151,7 +152,8 @@ class Ladder(Figure):
 
     def _draw_lane(self, sheet: Sheet, lane: Lane, left: float, right: float) -> None:
         middle = (left + right) / 2
-        sheet.text(middle, 0.3, lane.title, size=14, face=BOLD, across=CENTER, width=right - left)
+        size = next((size for size in TITLES if measure(lane.title, BOLD, size) <= right - left), TITLES[-1])
+        sheet.text(middle, 0.3, lane.title, size=size, face=BOLD, across=CENTER, width=right - left)
         sheet.text(left, 0.6, _("client"), size=SIZE, colour=FAINT)
         sheet.text(right, 0.6, _("server"), size=SIZE, colour=FAINT, across=RIGHT)
         y = 0.7

@@ -42,8 +42,8 @@ class Row:
 class Run:
     """Lines of one side that belong together. rows: what is shown of them; folded: the rest, and `more` says what it is.
 
-    headline: the run in a single row, for a figure or a narrow column. size: octets of all its lines. is_ciphertext: they
-    are TLS records that carry mail, and nothing but their size can be seen.
+    headline: the run in a single row, for a figure or a narrow column. size: octets of what it says, without the headers
+    of TLS records. records: how many TLS records carry it, of which nothing but the size can be seen; 0 otherwise.
     """
 
     side: Side
@@ -53,7 +53,7 @@ class Run:
     more: str
     headline: Row
     size: int
-    is_ciphertext: bool = False
+    records: int = 0
 
 
 def runs(conversation: Conversation) -> tuple[Run, ...]:
@@ -140,7 +140,7 @@ def _ciphertext(lines: tuple[Line, ...]) -> Run:
     folded = records if len(lines) > 1 else ()
     more = _("… record by record") if folded else ""
     headline = Row(shown.look, _("{payload:,} bytes").format(payload=payload))
-    return Run(lines[0].side, Kind.TLS, (shown,), folded, more, headline, _size(lines), is_ciphertext=True)
+    return Run(lines[0].side, Kind.TLS, (shown,), folded, more, headline, payload, len(lines))
 
 
 def _handshake(lines: tuple[Line, ...]) -> Run:

@@ -206,10 +206,12 @@ def bidi(character: str) -> bool:
 
 @cache
 def measure(words: str, face: str, size: float) -> float:
-    """How wide words are, in inches."""
+    """How wide words are when they are drawn, in inches."""
     from matplotlib.textpath import text_to_path
 
-    width, _height, _descent = text_to_path.get_text_width_height_descent(words, _sized(face, size), False)
+    width, _height, _descent = text_to_path.get_text_width_height_descent(
+        _drawable(words, face), _sized(face, size), False
+    )
     return float(width) * POINT
 
 

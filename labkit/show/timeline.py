@@ -12,7 +12,7 @@ from labkit.decode.conversation import Conversation, Kind
 from labkit.show.dialogue import protocol_of
 from labkit.show.figure import Figure
 from labkit.show.marks import FAINT, LOOKS, TEXT, Look, legend
-from labkit.show.runs import RECORD_HEADER, Run, runs
+from labkit.show.runs import Run, runs
 from labkit.show.safe import block, fit
 from labkit.show.sheet import BOLD, CENTER, MIDDLE, RIGHT, Sheet
 from labkit.texts import _
@@ -60,13 +60,12 @@ def bursts(conversation: Conversation) -> Iterator[Burst]:
 
 
 def _burst(found: Sequence[Run]) -> Burst:
-    mail = [run for run in found if run.kind is not Kind.TLS or run.is_ciphertext]
+    mail = [run for run in found if run.kind is not Kind.TLS or run.records]
     if not mail:
         return Burst(found[0].side, LOOKS["handshake"], None)
     looks = legend(run.headline.look for run in mail)
     telling = [look for look in looks if look.name != "protocol words"]
-    size = sum(run.size - RECORD_HEADER * run.is_ciphertext for run in mail)
-    return Burst(found[0].side, (telling or list(looks))[0], size)
+    return Burst(found[0].side, (telling or list(looks))[0], sum(run.size for run in mail))
 
 
 class Timeline(Figure):
