@@ -51,12 +51,16 @@ def machine_of(service: MailService, *, secured: bool = False) -> Machine:
 
 
 def say(machine: Machine, *said: bytes) -> bytes:
-    """What the machine answers to all of this, until it wants something else than to send."""
+    """What the machine answers to all of this, until it wants something else than to send.
+
+    After every answer: a session is in TRANSACTION if, and only if, somebody logged in and holds a maildrop.
+    """
     for data in said:
         machine.receive(data)
     answers = []
     while isinstance(event := machine.next_event(), Send):
         answers.append(event.data)
+        assert (machine.state is State.TRANSACTION) == (machine._drop is not None)
     return b"".join(answers)
 
 
@@ -745,6 +749,27 @@ def test_any_bytes_in_any_pieces_get_the_same_answer_and_leave_the_lock_free(
 def first_lines(answer: bytes) -> list[bytes]:
     """The replies' first lines, read as a client reads them: CAPA, LIST, UIDL, RETR and TOP go on to a lone dot."""
     return [line for line in answer.split(b"\r\n") if line[:1] in (b"+", b"-")]
+
+
+strangers = st.lists(
+    st.sampled_from(
+        [verb.encode() for _state, verb in TABLE] + [b"USER hanako", b"PASS wrong", b"AUTH PLAIN", b"", b"*"]
+    )
+    | st.sampled_from([encoded(b"\0hanako\0wrong").strip(), b"AUTH LOGIN", b"AUTH SCRAM-SHA-256", b"APOP hanako x"])
+    | st.binary(max_size=20),
+    max_size=12,
+).map(lambda lines: b"".join(line + b"\r\n" for line in lines))
+
+
+@given(strangers, st.sampled_from(sorted(POLICIES)), st.booleans())
+def test_nobody_reads_mail_without_the_password(data: bytes, policy: str, secured: bool) -> None:
+    service = service_with(b"Subject: secret\r\n\r\nx\r\n", policy=policy)
+    machine = machine_of(service, secured=secured)
+    for line in data.splitlines(keepends=True):
+        assert b"secret" not in say(machine, line)
+        assert machine.state is not State.TRANSACTION
+    assert is_free(service.maildrops["hanako"])
+    assert service.may_send("192.0.2.1") == (service.policy.pop_window is None)
 
 
 @given(conversations, st.sampled_from(sorted(POLICIES)), st.booleans())
