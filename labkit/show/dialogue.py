@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from labkit.decode.conversation import Conversation, Protocol
 from labkit.show.marks import Look, legend, legend_text
-from labkit.show.runs import Run, runs
+from labkit.show.runs import SHORT, Run, runs
 from labkit.show.safe import block, fit, visible
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -81,11 +81,17 @@ def sides() -> dict[Side, str]:
 
 
 class Dialogue(View):
-    """The dialogue of some conversations."""
+    """The dialogue of some conversations. whole: the text goes on where it would stop for a notebook."""
 
-    def __init__(self, conversations: Sequence[Conversation]) -> None:
+    def __init__(self, conversations: Sequence[Conversation], *, whole: bool = False) -> None:
         self.title = _("Dialogue")
+        self.conversations = tuple(conversations)
+        self._most = HTML_RUNS * SHORT if whole else TEXT_LINES
         self.parts = tuple(parts(conversations))
+
+    def whole(self) -> "Dialogue":
+        """The same with a text that goes on where it would stop for a notebook: for a terminal."""
+        return Dialogue(self.conversations, whole=True)
 
     @property
     def looks(self) -> tuple[Look, ...]:
@@ -97,7 +103,7 @@ class Dialogue(View):
             return nothing()
         lines = []
         for part in self.parts:
-            lines += [visible(part.title), *_text_lines(part), ""]
+            lines += [visible(part.title), *_text_lines(part, self._most), ""]
         return block([*lines, legend_text(self.looks)])
 
     def body(self) -> Markup:
@@ -110,12 +116,14 @@ def nothing() -> str:
     return _("Nothing was said: the capture holds no TCP connection with data.")
 
 
-def _text_lines(part: Part) -> Iterator[str]:
+def _text_lines(part: Part, most: int) -> Iterator[str]:
     total = sum(len(run.rows) + bool(run.more) for run in part.runs)
-    room = total if total <= TEXT_LINES else TEXT_LINES - 1
+    room = total if total <= most else most - 1
     yield from islice(_all_lines(part), room)
     if total > room:
         yield beyond(total - room)
+    elif part.left_out:
+        yield part.left_out
 
 
 def _all_lines(part: Part) -> Iterator[str]:

@@ -72,5 +72,5 @@ class View:
 
 
 def style_of(look: Look) -> str:
-    """The look's colours for a style attribute: both, so that any theme around it is right."""
-    return f"background-color:{look.fill};color:{look.ink}"
+    """The look for a style attribute: both colours, so that it is right within any theme."""
+    return f"background-color:{look.fill};color:{look.ink};padding:0 0.4em;border-radius:0.3em"

@@ -253,6 +253,8 @@ def test_faces_of_a_long_session_are_bounded() -> None:
     for view in views(long)[:2] + views(long)[3:]:
         assert len(view.text().splitlines()) <= 30
         assert len(view.html()) < 2_000_000
+    assert "C: · NOOP 99\n" in dialogue(long.conversations).whole().text()
+    assert "more lines, in the capture" in dialogue(long.conversations).whole().text()
     assert "more lines, in the capture" in dialogue(long.conversations).html()
     assert "more spans, in the capture" in explain(long.conversations).html()
 
