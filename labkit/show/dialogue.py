@@ -16,6 +16,7 @@ from labkit.wire.flows import Endpoint, Side
 
 TEXT_LINES = 25  # lines of a conversation in text
 TEXT_WIDTH = 100  # columns
+CONVERSATIONS = 40  # conversations that are shown
 HTML_RUNS = 300  # runs of a conversation in HTML
 HTML_FOLDED = 400  # lines inside one fold
 
@@ -54,13 +55,26 @@ def title_of(conversation: Conversation) -> str:
     return f"{protocol_of(conversation)}  {name_of(flow.client)} → {name_of(flow.server)}"
 
 
-def parts(conversations: Iterable[Conversation]) -> Iterator[Part]:
-    """The conversations, and after each what a key log opened of it."""
-    for conversation in conversations:
-        yield _part(title_of(conversation), conversation)
+def with_opened(conversations: Iterable[Conversation]) -> Iterator[tuple[str, Conversation]]:
+    """The conversations that are shown, with their titles, and after each what a key log opened of it."""
+    for conversation in islice(conversations, CONVERSATIONS):
+        yield title_of(conversation), conversation
         if conversation.opened:
             title = _("{title}, inside TLS: only the two ends can read this")
-            yield _part(title.format(title=title_of(conversation)), conversation.opened)
+            yield title.format(title=title_of(conversation)), conversation.opened
+
+
+def more_connections(count: int) -> str:
+    """What is said of connections that are not shown; empty when all are."""
+    return _("… {count:,} more connections, in the capture").format(count=count) if count > 0 else ""
+
+
+def parts(conversations: Sequence[Conversation]) -> Iterator[Part]:
+    """The conversations, ready to be shown."""
+    for title, conversation in with_opened(conversations):
+        yield _part(title, conversation)
+    if more := more_connections(len(conversations) - CONVERSATIONS):
+        yield Part(more, more, ())
 
 
 def _part(title: str, conversation: Conversation) -> Part:

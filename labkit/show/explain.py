@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from labkit.decode.conversation import Conversation
 from labkit.decode.spans import Span, leaves
-from labkit.show.dialogue import nothing, sides, title_of
+from labkit.show.dialogue import CONVERSATIONS, more_connections, nothing, sides, with_opened
 from labkit.show.marks import Look, legend, legend_text, look
 from labkit.show.safe import block, fit, pad, visible
 from labkit.show.view import View, render
@@ -146,7 +146,9 @@ class Explanation(View):
     def __init__(self, conversations: Sequence[Conversation]) -> None:
         self.title = _("Every byte explained")
         budget = _Budget(HTML_SPANS)
-        self.trees = tuple(_tree(title, conversation, budget) for title, conversation in _with_opened(conversations))
+        trees = [_tree(title, conversation, budget) for title, conversation in with_opened(conversations)]
+        more = more_connections(len(conversations) - CONVERSATIONS)
+        self.trees = (*trees, *([Tree(more, (), "")] if more else []))
 
     @property
     def looks(self) -> tuple[Look, ...]:
@@ -172,14 +174,6 @@ class Explanation(View):
     def body(self) -> Markup:
         values = {"title": self.title, "trees": self.trees, "looks": self.looks, "sides": sides()}
         return render("explain.html", values | {"nothing": nothing()})
-
-
-def _with_opened(conversations: Iterable[Conversation]) -> Iterator[tuple[str, Conversation]]:
-    for conversation in conversations:
-        yield title_of(conversation), conversation
-        if conversation.opened:
-            title = _("{title}, inside TLS: only the two ends can read this")
-            yield title.format(title=title_of(conversation)), conversation.opened
 
 
 def _tree(title: str, conversation: Conversation, budget: _Budget) -> Tree:

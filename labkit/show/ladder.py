@@ -10,7 +10,7 @@ from itertools import groupby
 
 from labkit.decode.conversation import Conversation, Kind
 from labkit.show.comparison import Session, titled
-from labkit.show.dialogue import protocol_of
+from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
 from labkit.show.marks import FAINT, LOOKS, PROTOCOL, Look, legend
 from labkit.show.runs import TELLING, Run, runs
@@ -206,7 +206,6 @@ def ladder(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "
 
 def _lane(title: str, conversations: Sequence[Conversation]) -> Lane:
     drawn = [Part(protocol_of(conversation), steps(conversation)) for conversation in conversations[:PARTS]]
-    if left := len(conversations) - PARTS:
-        words = _("… {count:,} more connections, in the capture").format(count=left)
-        drawn += [Part(words, ())] if left > 0 else []
+    if more := more_connections(len(conversations) - PARTS):
+        drawn.append(Part(more, ()))
     return Lane(title, tuple(drawn))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from labkit.decode.conversation import Conversation
 from labkit.show.comparison import Session
-from labkit.show.dialogue import protocol_of
+from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
 from labkit.show.marks import LOOKS, TEXT, Look, legend
 from labkit.show.portions import Portion, payload, portions
@@ -27,7 +27,7 @@ STEPS = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One session's bytes."""
+    """One session's bytes; without any, a title that says what is not drawn."""
 
     title: str
     portions: tuple[Portion, ...]
@@ -68,16 +68,18 @@ class Strip(Figure):
 
     @property
     def alt(self) -> str:
-        told = [_("{title}: {shares}").format(title=visible(bar.title), shares=self._shares(bar)) for bar in self.bars]
+        told = [": ".join(filter(None, (visible(bar.title), self._shares(bar)))) for bar in self.bars]
         return _("Bars of bytes in the order of the wire. {bars}.").format(bars="; ".join(told))
 
     def text(self) -> str:
         head = (_("Session"), _("Bytes"), _("Of these"))
         rows = [(bar.title, self._total(bar), self._shares(bar)) for bar in self.bars]
-        return block([self.title, *grid([head, *rows], (24, 30, 100))])
+        return block([self.title, *grid([head, *rows], (40, 30, 100))])
 
     def _total(self, bar: Bar) -> str:
-        return f"{sum(portion.size for portion in bar.portions):,}" if self._exact else payload(bar.portions)
+        if self._exact and bar.portions:
+            return f"{sum(portion.size for portion in bar.portions):,}"
+        return payload(bar.portions) if bar.portions else ""
 
     def _shares(self, bar: Bar) -> str:
         told = []
@@ -92,6 +94,9 @@ class Strip(Figure):
         scale = (room - broken) / max((bar.scaled for bar in self.bars), default=1) if self.bars else 1.0
         for number, bar in enumerate(self.bars):
             y = TOP + ROW * number
+            if not bar.portions:
+                sheet.text(NAMES, y + BAR / 2, bar.title, size=12, along=MIDDLE, width=self.width - NAMES - 0.2)
+                continue
             sheet.text(NAMES - 0.12, y + BAR / 2, bar.title, size=12, across=RIGHT, along=MIDDLE, width=NAMES - 0.25)
             end = self._draw_bar(sheet, bar, y, scale)
             total = _("{scaled:,} bytes + TLS handshake") if bar.broken else _("{scaled:,} bytes")
@@ -155,7 +160,8 @@ def _step(span: float) -> int:
 
 def strip(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "") -> Strip:
     """What the bytes are, one bar for each session, or for each conversation of a capture. engine: what made the packets."""
-    return Strip([_bar(item) for item in shown[:BARS]], engine)
+    more = more_connections(len(shown) - BARS)
+    return Strip([*map(_bar, shown[:BARS]), *([Bar(more, ())] if more else [])], engine)
 
 
 def _bar(item: Session | Conversation) -> Bar:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import log10
 
 from labkit.decode.conversation import Conversation, Kind
-from labkit.show.dialogue import protocol_of
+from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
 from labkit.show.marks import FAINT, LOOKS, TEXT, Look, legend
 from labkit.show.runs import Run, runs
@@ -75,7 +75,7 @@ class Timeline(Figure):
         super().__init__(engine)
         self.title = _("Who speaks, in which order, and how much")
         self.panels = tuple(map(_panel, conversations[:PANELS]))
-        self.left_out = max(len(conversations) - PANELS, 0)
+        self.left_out = more_connections(len(conversations) - PANELS)
         self.height = 0.15 + PANEL * len(self.panels) + 0.55 + (0.3 if self.left_out else 0)
 
     @property
@@ -95,7 +95,7 @@ class Timeline(Figure):
             told = " ".join(map(_in_words, panel.bursts[:WORDS]))
             lines.append(fit(f"{panel.title}: {told}", 400))
         if self.left_out:
-            lines.append(_left_out(self.left_out))
+            lines.append(self.left_out)
         return block([*lines, _("→ client, ← server; bytes of each burst; a handshake's size is not told")])
 
     def draw(self, sheet: Sheet) -> None:
@@ -104,13 +104,9 @@ class Timeline(Figure):
             _draw_panel(sheet, panel, 0.15 + PANEL * number, most)
         below = 0.15 + PANEL * len(self.panels)
         if self.left_out:
-            sheet.text(LEFT, below + 0.15, _left_out(self.left_out), size=11)
+            sheet.text(LEFT, below + 0.15, self.left_out, size=11)
         looks = legend(burst.look for panel in self.panels for burst in panel.bursts)
         sheet.legend(LEFT, self.height - 0.28, looks)
-
-
-def _left_out(count: int) -> str:
-    return _("… {count:,} more connections, in the capture").format(count=count)
 
 
 def _in_words(burst: Burst) -> str:

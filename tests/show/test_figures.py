@@ -49,6 +49,7 @@ FIGURES: dict[str, Make] = {
     "ladder of nothing": lambda: ladder([]),
     "strip of four": lambda: strip(four_sessions()),
     "strip of one capture": lambda: strip(four_sessions()[0].conversations),
+    "strip of many": lambda: strip(capture(*SENDING) * 100),
     "strip of nothing": lambda: strip([]),
     "timeline of SSL": lambda: timeline(four_sessions()[3].conversations),
     "timeline of a challenge": lambda: timeline(capture(*CHALLENGED, *LETTER_SENT)),
@@ -202,6 +203,7 @@ def test_long_captures_are_counted_where_they_are_not_drawn() -> None:
     spoken = conversation(*SENDING, *lines)
     assert "… 81 more arrows, in the capture" in ladder([spoken]).text()
     assert "… 88 more connections, in the capture" in ladder([conversation(*READING[:1], port=110)] * 100).text()
+    assert "… 80 more connections, in the capture" in strip([spoken] * 100).text()
     assert "… 94 more connections, in the capture" in timeline([spoken] * 100).text()
 
 

@@ -259,6 +259,13 @@ def test_faces_of_a_long_session_are_bounded() -> None:
     assert "more spans, in the capture" in explain(long.conversations).html()
 
 
+def test_faces_of_many_connections_are_bounded() -> None:
+    many = [conversation(*SENDING)] * 1000
+    for view in (dialogue(many), explain(many)):
+        assert "… 960 more connections, in the capture" in view.html()
+        assert len(view.html()) < 2_000_000
+
+
 # --- hexadecimal beside meaning --------------------------------------------------------------------------------------
 
 
