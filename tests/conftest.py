@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,14 @@ def shared_captures() -> Path:
     if not folder.is_dir():
         pytest.skip("the public captures of others are not beside this checkout (../shared/captures)")
     return folder
+
+
+def require(*programs: str) -> None:
+    """Skip the test that needs these programs where one is missing; fail it where all must be there, as in CI."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if not missing:
+        return
+    reason = f"not installed: {', '.join(missing)}"
+    if os.environ.get("LABKIT_ALL_TOOLS") == "1":
+        pytest.fail(f"{reason}, and LABKIT_ALL_TOOLS=1 says that every tool is there")
+    pytest.skip(reason)
