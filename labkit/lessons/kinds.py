@@ -132,7 +132,7 @@ def chosen(answer: Any, options: Mapping[str, str]) -> str:
 class Order(Kind):
     """Lines of a dialogue to be put in order, with cards among them that do not belong there.
 
-    The cards lie in an order that depends on their words alone; the answer names them by letter, in the right order.
+    The cards lie mixed, in the same way for everybody; the answer names them by letter, in the right order.
     """
 
     lines: Callable[..., Sequence[str]]
@@ -140,8 +140,12 @@ class Order(Kind):
 
     def deal(self, *evidence: Any) -> tuple[tuple[str, str], ...]:
         cards = [*self.lines(*evidence), *self.distractors]
-        mixed = sorted(cards, key=lambda card: hashlib.sha256(card.encode()).digest())
-        return tuple(zip(LETTERS, mixed, strict=False))
+        places = sorted(range(len(cards)), key=self._mixed)
+        return tuple(zip(LETTERS, (cards[place] for place in places), strict=False))
+
+    def _mixed(self, place: int) -> bytes:
+        """Where a card lies: mixed by what never changes, for a challenge in the cards differs from run to run."""
+        return hashlib.sha256(f"{place} {self.distractors}".encode()).digest()
 
     def read(self, answer: Any, *evidence: Any) -> tuple[str, ...]:
         cards = dict(self.deal(*evidence))

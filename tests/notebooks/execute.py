@@ -27,7 +27,11 @@ def execute(path: Path) -> None:
     """Run one notebook with the tap and write it back. Raises CellExecutionError when a cell fails."""
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(
-        notebook, timeout=60, record_timing=False, store_widget_state=False, resources={"metadata": {"path": path.parent}}
+        notebook,
+        timeout=60,
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": path.parent}},
     )
     client.execute()
     normalise(notebook)

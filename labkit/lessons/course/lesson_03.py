@@ -410,9 +410,7 @@ def _challenge() -> Experiment:
             "c": _("Nothing that could help."),
         },
         truth=lambda cram, _scram: {"c": "a", "b": "b", "a": "c"}[_price(verdict(cram, Fact.PASSWORD))],
-        found=lambda cram, scram: _(
-            "Of the password, somebody on the way gets: with CRAM-MD5 {cram}, with SCRAM {scram}."
-        ).format(cram=_(verdict(cram, Fact.PASSWORD).value), scram=_(verdict(scram, Fact.PASSWORD).value)),
+        found=_digests_in_words,
         lines=lambda cram, scram: [*login_lines(cram, "CRAM-MD5"), *login_lines(scram, "SCRAM-SHA-256")],
         replies={
             "a": _(
@@ -425,6 +423,15 @@ def _challenge() -> Experiment:
     )
 
 
+def _digests_in_words(cram: Capture, scram: Capture) -> str:
+    lines = login_lines(scram, "SCRAM-SHA-256")
+    rounds = next((span.value for inside in spans(scram, lines) for span in inside if span.field == _ROUNDS), "0")
+    text = _("The password: {cram} with CRAM-MD5, {scram} with SCRAM, where each guess takes {rounds:,} rounds.")
+    values = {"cram": verdict(cram, Fact.PASSWORD).value, "scram": verdict(scram, Fact.PASSWORD).value}
+    return text.format(cram=_(values["cram"]), scram=_(values["scram"]), rounds=int(rounds) if rounds.isdigit() else 0)
+
+
+_ROUNDS = "sasl.scram.iterations"
 _PASSWORD_PROMPT = "S: 334 Password:"
 _PASSWORD_SENT = "C: hanako sakura"
 
@@ -435,7 +442,7 @@ def _order() -> Exercise:
         section=_("6 Answer a challenge instead"),
         needs="03-10",
         task=_(
-            "Lay the cards of the CRAM-MD5 session in order. Two cards do not belong to it; base64 is undone on all."
+            "Lay these lines of the CRAM-MD5 session in order. Some lines are left out, two cards do not belong there."
         ),
         kind=Order(_cram_cards, (_PASSWORD_PROMPT, _PASSWORD_SENT)),
         why=lambda cram, _scram: _("Offer, challenge, digest, success; only then does the program name the sender."),
