@@ -1,0 +1,53 @@
+"""What an attack came to: a few facts, a conclusion, and nothing that differs between two machines."""
+
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from markupsafe import Markup
+
+from labkit.errors import LabError
+from labkit.show.safe import block, grid, visible
+from labkit.show.view import View, render
+from labkit.texts import _
+
+TEXT_WIDTH = 96  # columns
+COLUMNS = (24, 80)
+
+
+class Outcome(View):
+    """What an attack came to. Subclasses are frozen dataclasses that say `title`, `facts` and `conclusion`."""
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """What was done and seen: pairs of a short name and a value."""
+        raise NotImplementedError
+
+    @property
+    def conclusion(self) -> str:
+        """What follows, in one or two sentences."""
+        raise NotImplementedError
+
+    def text(self) -> str:
+        table = [f"  {row}" for row in grid(self.facts, COLUMNS)]
+        words = textwrap.wrap(visible(self.conclusion), TEXT_WIDTH, break_long_words=False, break_on_hyphens=False)
+        return block([self.title, *table, *words])
+
+    def body(self) -> Markup:
+        rows = [*self.facts, (_("so"), self.conclusion)]
+        head = (_("What"), _("How it was"))
+        return render(
+            "progress.html", {"title": self.title, "head": head, "rows": [(name, (value,)) for name, value in rows]}
+        )
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the network raises into one sentence for a person."""
+    try:
+        yield
+    except OSError as error:
+        message = _(
+            "The provider ended the conversation before the attack was over ({reason}): start the provider and try again."
+        )
+        raise LabError(message.format(reason=error.strerror or error or type(error).__name__)) from error
