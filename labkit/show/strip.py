@@ -91,7 +91,7 @@ class Strip(Figure):
     def draw(self, sheet: Sheet) -> None:
         room = self.width - NAMES - TOTALS
         broken = max((bar.broken for bar in self.bars), default=0) * BROKEN
-        scale = (room - broken) / max((bar.scaled for bar in self.bars), default=1) if self.bars else 1.0
+        scale = (room - broken) / max([100, *(bar.scaled for bar in self.bars)])
         for number, bar in enumerate(self.bars):
             y = TOP + ROW * number
             if not bar.portions:
