@@ -37,6 +37,10 @@ class BadSetting(LabError):
     """A mail client's setting is not usable: CR, LF or NUL in a value, or settings that contradict each other."""
 
 
+class BadAccount(LabError):
+    """An account that no mail protocol could serve, or two accounts with one name."""
+
+
 class MessageRefused(LabError):
     """The provider did not take the message; the server's reply is in the text."""
 

@@ -103,7 +103,9 @@ class Comparison:
     def _repr_html_(self) -> str:
         return self.view.html()
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Both faces; the engine goes into the metadata, because outputs are the same under every engine."""
         return {"text/plain": self.text(), "text/html": self._repr_html_()}, {"labkit": {"engine": self.engine}}
 

@@ -179,6 +179,7 @@ class Provider:
             "password": account.password,
             "outgoing_requires_authentication": self.policy.auth_required,
             "check_mail_first": self.policy.pop_window is not None,
+            "scram_nonce": "lesson.client" if self._service.repeatable else "",
             "trusted_ca": None if self.policy.security is Security.NONE else self.ca_pem,
         }
         try:

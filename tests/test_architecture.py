@@ -20,10 +20,12 @@ MAY_IMPORT = {
     "capture": {"show", "decode", "wire"},
     "provider": {"mail", "wire", "capture"},
     "exchange": {"mail", "wire", "decode", "show", "capture", "provider"},
-    "attack": {"attack", "mail", "wire", "decode", "capture", "provider", "exchange"},
+    "attack": {"attack", "mail", "wire", "decode", "show", "capture", "provider", "exchange"},
     "lessons": {"lessons", "mail", "wire", "decode", "show", "capture", "provider", "exchange", "attack"},
-    "cli": {"mail", "wire", "decode", "show", "capture", "provider", "exchange", "attack", "lessons"},
-    "__init__": {"mail", "wire", "decode", "show", "capture", "provider", "exchange", "attack", "lessons"},
+    "doctor": {"wire"},
+    "probe": {"mail", "wire", "decode", "show", "provider"},
+    "cli": {"doctor", "probe", "mail", "wire", "decode", "show", "capture", "provider", "exchange", "attack", "lessons"},
+    "__init__": {"probe", "mail", "wire", "decode", "show", "capture", "provider", "exchange", "attack", "lessons"},
     "__main__": {"cli"},
 }
 SOCKETS = {"socket", "ssl", "asyncio", "smtplib", "poplib", "http", "urllib", "socketserver", "selectors"}

@@ -34,6 +34,7 @@ POP3_LOGINS = ("USER", "APOP", *MECHANISMS)
 # RFC 5034 section 4: an AUTH command of more than 255 octets with its CRLF goes without its initial response.
 SHORT_COMMAND = 253
 # Octets; poplib's own 2,048 would lose mail, and no limit would trust the server too far.
+MOST_ITERATIONS = 1_000_000  # of SCRAM: the server names the number, the client does the work
 LONGEST_LINE = 64 * 1024 * 1024
 
 
@@ -44,9 +45,9 @@ class Settings:
     server: the provider's name, as its certificate should have it. connect_to: the address that is really connected.
     security: of both connections. outgoing_requires_authentication: log in to SMTP with `mechanism`. check_mail_first: log
     in to POP3 before every sending. pop3_login: USER (with PASS), APOP or a SASL mechanism. trusted_ca: certificates in PEM
-    to trust instead of the system's, or a ready context that is used as it is. client_name: what EHLO says. timeout: how
-    long to wait for the server, in seconds. Raises BadSetting for CR, LF or NUL in a value, unknown names, and settings
-    that contradict each other.
+    to trust instead of the system's, or a ready context that is used as it is. client_name: what EHLO says. scram_nonce:
+    a random one when empty; a lesson fixes it, so that its outputs repeat. timeout: how long to wait for the server, in
+    seconds. Raises BadSetting for CR, LF or NUL in a value, unknown names, and settings that contradict each other.
     """
 
     smtp_port: int
@@ -63,6 +64,7 @@ class Settings:
     verify_certificate: bool = True
     trusted_ca: str | ssl.SSLContext | None = field(default=None, repr=False)
     client_name: str = "client.example"
+    scram_nonce: str = field(default="", repr=False)
     timeout: float = 10.0
 
     def __post_init__(self) -> None:
@@ -355,42 +357,46 @@ class _Pop3(poplib.POP3):
 _Steps = Generator[bytes | None, bytes, None]
 
 
-def _plain(login: str, password: str) -> _Steps:
+def _plain(settings: Settings) -> _Steps:
     """RFC 4616."""
-    yield f"\0{login}\0{password}".encode()
+    yield f"\0{settings.login}\0{settings.password}".encode()
 
 
-def _login(login: str, password: str) -> _Steps:
+def _login(settings: Settings) -> _Steps:
     """draft-murchison-sasl-login."""
     yield None
-    yield login.encode()
-    yield password.encode()
+    yield settings.login.encode()
+    yield settings.password.encode()
 
 
-def _cram_md5(login: str, password: str) -> _Steps:
+def _cram_md5(settings: Settings) -> _Steps:
     """RFC 2195."""
     challenge = yield None
-    yield f"{login} {hmac.new(password.encode(), challenge, 'md5').hexdigest()}".encode()
+    yield f"{settings.login} {hmac.new(settings.password.encode(), challenge, 'md5').hexdigest()}".encode()
 
 
-def _scram_sha_256(login: str, password: str) -> _Steps:
+def _scram_sha_256(settings: Settings) -> _Steps:
     """RFC 7677. The last step checks the server's own proof and answers with nothing."""
-    client = ScramClient(["SCRAM-SHA-256"], login, password)  # type: ignore[no-untyped-call]
-    server_first = yield client.get_client_first().encode()  # type: ignore[no-untyped-call]
-    client.set_server_first(server_first.decode())  # type: ignore[no-untyped-call]
+    client = ScramClient(  # type: ignore[no-untyped-call]
+        ["SCRAM-SHA-256"], settings.login, settings.password, c_nonce=settings.scram_nonce or None
+    )
+    server_first = (yield client.get_client_first().encode()).decode()  # type: ignore[no-untyped-call]
+    if int(server_first.rpartition("i=")[2]) > MOST_ITERATIONS:
+        raise ValueError("the server asks for more work than a login is worth")
+    client.set_server_first(server_first)  # type: ignore[no-untyped-call]
     server_final = yield client.get_client_final().encode()  # type: ignore[no-untyped-call]
     client.set_server_final(server_final.decode())  # type: ignore[no-untyped-call]
     yield b""
 
 
-_MECHANISMS: Mapping[str, Callable[[str, str], _Steps]] = MappingProxyType(
+_MECHANISMS: Mapping[str, Callable[[Settings], _Steps]] = MappingProxyType(
     {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5, "SCRAM-SHA-256": _scram_sha_256}
 )
 
 
 def _prove(settings: Settings, mechanism: str, say: Callable[[str], bytes | None]) -> None:
     """Run a mechanism. `say` sends a line and returns the server's challenge, or None when the server is satisfied."""
-    steps = _MECHANISMS[mechanism](settings.login, settings.password)
+    steps = _MECHANISMS[mechanism](settings)
     try:
         initial = next(steps)
     except ScramException:
@@ -508,12 +514,15 @@ def _refuse_early_bytes(sock: socket.socket, file: BufferedReader) -> None:
 
 
 def _close_both_ways(sock: socket.socket) -> None:
-    """TLS: close_notify both ways (RFC 8446 section 6.1). TCP: the server's FIN before ours, so that nothing is reset."""
+    """The server, which was told QUIT, closes first and we follow: with close_notify inside TLS (RFC 8446 section 6.1).
+
+    So nothing is reset, and the order of what crosses the network is the same in every recording.
+    """
     with suppress(OSError):  # the work is done; how the other side leaves is its own affair
-        if isinstance(sock, ssl.SSLSocket):
-            sock.unwrap()
         while sock.recv(4096):
             pass
+        if isinstance(sock, ssl.SSLSocket):
+            sock.unwrap()
 
 
 # What went wrong, in one sentence

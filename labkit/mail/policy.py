@@ -10,7 +10,7 @@ from datetime import timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
-from labkit.errors import UnknownPolicy
+from labkit.errors import BadSetting, UnknownPolicy
 from labkit.texts import _
 
 
@@ -51,6 +51,20 @@ class Policy:
     mechanisms: tuple[str, ...] = ()
     pop_window: timedelta | None = None
     login_format: LoginFormat = LoginFormat.LOCAL_PART
+
+    def __post_init__(self) -> None:
+        """Plain words are welcome: security="ssl" is Security.SSL. Raises BadSetting for what no policy can demand."""
+        try:
+            object.__setattr__(self, "security", Security(self.security))
+            object.__setattr__(self, "login_format", LoginFormat(self.login_format))
+        except ValueError as error:
+            raise BadSetting(_("A policy cannot be made like this: {why}.").format(why=error)) from None
+        unknown = [name for name in self.mechanisms if name not in MECHANISMS]
+        if unknown:
+            message = _("The lab has no mechanism {name!r}: choose among {names}.")
+            raise BadSetting(message.format(name=unknown[0], names=", ".join(MECHANISMS)))
+        if self.auth_required and not self.mechanisms:
+            raise BadSetting(_("A policy that requires authentication must offer a mechanism: add one to mechanisms."))
 
 
 _PRESETS = (

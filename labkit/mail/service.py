@@ -51,6 +51,7 @@ class MailService:
         self.policy = resolve(policy)
         self.hostname = DOMAIN
         self.clock = clock or Clock()
+        self.repeatable = repeatable
         self.nonces = Counted() if repeatable else Nonces()
         self.accounts = Accounts(_in_format(accounts, self.policy), _LESSON_KEY if repeatable else None)
         self.maildrops: Mapping[str, Maildrop] = MappingProxyType(

@@ -1,10 +1,9 @@
 """A page: the views of a capture in one HTML file that needs nothing else, to hand in, to mail, or to print."""
 
-import os
 from collections.abc import Sequence
 
 from labkit.show.view import View, render
-from labkit.texts import _
+from labkit.texts import LANGUAGE, _
 
 
 def page(title: str, parts: Sequence[View], *, engine: str, notes: Sequence[str] = ()) -> str:
@@ -16,6 +15,6 @@ def page(title: str, parts: Sequence[View], *, engine: str, notes: Sequence[str]
         "parts": shown,
         "made": made,
         "notes": notes,
-        "language": os.environ.get("LABKIT_LANG", "en"),
+        "language": LANGUAGE,
     }
     return str(render("page.html", values))

@@ -28,7 +28,6 @@ from labkit.wire.live import LiveRecording
 from labkit.wire.tap import Served, Tap, Taps
 
 T = TypeVar("T")
-C = TypeVar("C", bound=Capture)
 
 HOST = "127.0.0.1"
 PATIENCE = 0.3  # seconds that a handler has to end by itself after its connection was dropped
@@ -97,16 +96,15 @@ class Network:
         self.listeners += (listener,)
         return listener
 
-    def record(self, engine: str = "auto", *, book: Book | None = None, kind: type[C] = Capture) -> C:  # type: ignore[assignment]
+    def record(self, engine: str = "auto", *, book: Book | None = None) -> Capture:
         """A capture of all that crosses this network's listeners, to be started: `with network.record() as capture:`.
 
-        engine: "tap", "live" or "auto" (see `choose_engine`). book: the endpoints that people know. kind: the class of
-        the capture. Listen first: the live engine hears the ports that are listened on when it is made.
-        Raises EngineUnavailable.
+        engine: "tap", "live" or "auto" (see `choose_engine`). book: the endpoints that people know. Listen first:
+        the live engine hears the ports that are listened on when it is made. Raises EngineUnavailable.
         """
         if choose_engine(engine) == "live":
-            return kind(LiveRecording(listener.port for listener in self.listeners), book)
-        return kind(TapRecording(self._taps, self.call), book)
+            return Capture(LiveRecording(listener.port for listener in self.listeners), book)
+        return Capture(TapRecording(self._taps, self.call), book)
 
     def call(self, function: Callable[..., T], *args: object) -> T:
         """Run `function(*args)` in the network's thread and return what it returns."""

@@ -50,9 +50,7 @@ def comparing() -> None:
     began = time.perf_counter()
     whole()
     first = time.perf_counter() - began
-    print(
-        f"the comparison of four policies: {first:.3f} s the first time in a process, {seconds(whole):.3f} s after  goal < 1 s"
-    )
+    print(f"the comparison of four policies: {first:.3f} s at first, {seconds(whole):.3f} s after that  goal < 1 s")
     captures: list[Capture] = [item.capture for item in compare(*FOUR).exchanges]
 
     def exposures() -> None:

@@ -182,13 +182,6 @@ def test_load_gives_the_class_that_was_asked(capture, tmp_path):
     assert type(Face.load(capture.save(tmp_path / "saved.pcap"))) is Face
 
 
-def test_record_gives_the_class_that_was_asked(network):
-    class Face(Capture):
-        pass
-
-    assert type(network.record("tap", kind=Face)) is Face
-
-
 def test_the_comment_of_a_foreign_file_names_nobody(capture, tmp_path):
     from labkit.wire import pcap
 
