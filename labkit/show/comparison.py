@@ -13,7 +13,7 @@ from markupsafe import Markup
 from labkit.decode.conversation import Conversation
 from labkit.decode.cost import Cost
 from labkit.decode.exposure import Exposure, Fact, Verdict
-from labkit.show.dialogue import Dialogue, Part, beyond, name_of, parts, sides
+from labkit.show.dialogue import Dialogue, Part, beyond, ends_of, parts, sides
 from labkit.show.exposure import fact_name
 from labkit.show.marks import Look, legend, legend_text, look
 from labkit.show.portions import payload, portions
@@ -44,8 +44,8 @@ def titled(
     """What figures draw: a title and conversations for each session; the conversations of one capture are one session."""
     alone = tuple(item for item in shown if isinstance(item, Conversation))
     if alone:
-        flow = alone[0].flow
-        yield f"{name_of(flow.client)} → {name_of(flow.server)}", alone
+        ends = {ends_of(conversation) for conversation in alone}
+        yield ends.pop() if len(ends) == 1 else _("{count:,} connections").format(count=len(alone)), alone
     for item in shown:
         if isinstance(item, Session):
             yield item.title, item.conversations

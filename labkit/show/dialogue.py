@@ -49,10 +49,14 @@ def protocol_of(conversation: Conversation) -> str:
     return NAMES.get(conversation.protocol, _("unknown protocol"))
 
 
+def ends_of(conversation: Conversation) -> str:
+    """Between whom the conversation is."""
+    return f"{name_of(conversation.flow.client)} → {name_of(conversation.flow.server)}"
+
+
 def title_of(conversation: Conversation) -> str:
     """A conversation in a few words: protocol and both ends."""
-    flow = conversation.flow
-    return f"{protocol_of(conversation)}  {name_of(flow.client)} → {name_of(flow.server)}"
+    return f"{protocol_of(conversation)}  {ends_of(conversation)}"
 
 
 def with_opened(conversations: Iterable[Conversation]) -> Iterator[tuple[str, Conversation]]:

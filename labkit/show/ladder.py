@@ -10,7 +10,7 @@ from itertools import groupby
 
 from labkit.decode.conversation import Conversation, Kind
 from labkit.show.comparison import Session, titled
-from labkit.show.dialogue import more_connections, protocol_of
+from labkit.show.dialogue import ends_of, more_connections, protocol_of, title_of
 from labkit.show.figure import Figure
 from labkit.show.marks import FAINT, LOOKS, PROTOCOL, Look, legend
 from labkit.show.runs import TELLING, Run, runs
@@ -205,7 +205,9 @@ def ladder(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "
 
 
 def _lane(title: str, conversations: Sequence[Conversation]) -> Lane:
-    drawn = [Part(protocol_of(conversation), steps(conversation)) for conversation in conversations[:PARTS]]
+    between_two = len(set(map(ends_of, conversations))) == 1
+    name = protocol_of if between_two else title_of
+    drawn = [Part(name(conversation), steps(conversation)) for conversation in conversations[:PARTS]]
     if more := more_connections(len(conversations) - PARTS):
         drawn.append(Part(more, ()))
     return Lane(title, tuple(drawn))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from labkit.show.ladder import ladder
 from labkit.show.sheet import cut, settled, wrap
 from labkit.show.strip import strip
 from labkit.show.timeline import timeline
+from labkit.wire.flows import Endpoint
 from tests.show.scripts import (
     AUTH_SENDING,
     CHALLENGED,
@@ -209,6 +211,14 @@ def test_long_captures_are_counted_where_they_are_not_drawn() -> None:
     assert "… 88 more connections, in the capture" in ladder([conversation(*READING[:1], port=110)] * 100).text()
     assert "… 80 more connections, in the capture" in strip([spoken] * 100).text()
     assert "… 94 more connections, in the capture" in timeline([spoken] * 100).text()
+
+
+def test_connections_between_several_ends_are_told_apart() -> None:
+    one = conversation(*READING, port=110)
+    other = replace(one, flow=replace(one.flow, client=Endpoint("192.0.2.11", 1)))
+    words = ladder([one, other]).text()
+    assert "2 connections\n  POP3  client.example → mail.example: " in words
+    assert "\n  POP3  192.0.2.11 → mail.example: " in words
 
 
 def test_strip_adds_up() -> None:
