@@ -132,7 +132,7 @@ def read(file: Path, keylog: Path | None, decode_as: dict[int, str], style: str,
     if keylog is not None or capture.keylog:
         capture = capture.unlock(keylog)
     faces: Mapping[str, Callable[[], str]] = {
-        "text": lambda: "\n".join([*capture.notes, capture.text(), "", capture.exposure.text()]),
+        "text": lambda: "\n".join([*capture.notes, capture.dialogue.whole().text(), "", capture.exposure.text()]),
         "json": lambda: _json(capture.report()),
         "html": capture.page,
     }

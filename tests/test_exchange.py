@@ -10,6 +10,7 @@ from labkit.decode.exposure import Verdict
 from labkit.errors import EngineUnavailable, UnknownPolicy
 from labkit.exchange import FOUR, compare, exchange
 from labkit.mail.policy import POLICIES
+from labkit.show.comparison import READING, SENDING
 from labkit.wire import live
 from labkit.wire.flows import Side
 
@@ -40,7 +41,8 @@ def test_what_each_policy_gives_away(comparison: labkit.Comparison) -> None:
 
 
 def test_sending_with_auth_is_encoded_and_reading_is_readable(comparison: labkit.Comparison) -> None:
-    sending, reading = comparison.exchanges[1].sending, comparison.exchanges[1].reading
+    session = comparison.exchanges[1].session
+    sending, reading = session.part(SENDING), session.part(READING)
     assert (sending["password"].verdict, sending["password"].value) == (ENCODED, "sakura")
     assert (reading["password"].verdict, reading["password"].value) == (READABLE, "fuji3776")
 

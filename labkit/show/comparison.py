@@ -4,15 +4,15 @@ Three views: what was said, what somebody on the way learns, what it costs. They
 everywhere; `exact` adds packets and the bytes of TLS handshakes, which depend on the system and the TLS library.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 from markupsafe import Markup
 
-from labkit.decode.conversation import Conversation
+from labkit.decode.conversation import Conversation, Protocol
 from labkit.decode.cost import Cost
-from labkit.decode.exposure import Exposure, Fact, Verdict
+from labkit.decode.exposure import Exposure, Fact, Verdict, expose
 from labkit.show.dialogue import Dialogue, Part, beyond, ends_of, parts, sides
 from labkit.show.exposure import fact_name
 from labkit.show.marks import Look, legend, legend_text, look
@@ -36,6 +36,10 @@ class Session:
     conversations: tuple[Conversation, ...]
     exposure: Exposure
     cost: Cost
+
+    def part(self, protocols: Collection[Protocol]) -> Exposure:
+        """What the conversations in these protocols give away."""
+        return expose(conversation for conversation in self.conversations if conversation.protocol in protocols)
 
 
 def titled(
@@ -93,29 +97,40 @@ def _column(column: Sequence[Part], width: int) -> Iterator[str]:
         yield " " * width
 
 
+SENDING = frozenset({Protocol.SMTP, Protocol.SMTPS})
+READING = frozenset({Protocol.POP3, Protocol.POP3S})
+CREDENTIALS = frozenset({Fact.LOGIN_NAME, Fact.PASSWORD})
+
+
 class ExposureMatrix(View):
-    """Facts down, policies across: which policy hides what."""
+    """Facts down, policies across: which policy hides what.
+
+    Login names and passwords are told apart for sending and reading: what protects the one need not protect the other.
+    """
 
     def __init__(self, sessions: Sequence[Session]) -> None:
         self.title = _("What somebody on the way learns")
         self.policies = [session.title for session in sessions]
-        self.rows = [
-            (fact_name(fact), [look(_verdict(session, fact)) for session in sessions])
-            for fact in Fact
-            if any(fact in session.exposure for session in sessions)
-        ]
+        sending, reading = ([session.part(protocols) for session in sessions] for protocols in (SENDING, READING))
+        whole = [session.exposure for session in sessions]
+        self.rows: list[tuple[str, list[Look]]] = []
+        for fact in Fact:
+            if fact in CREDENTIALS:
+                self.rows.append((_("{fact}, sending").format(fact=fact_name(fact)), _looks(sending, fact)))
+                self.rows.append((_("{fact}, reading").format(fact=fact_name(fact)), _looks(reading, fact)))
+            else:
+                self.rows.append((fact_name(fact), _looks(whole, fact)))
 
     def text(self) -> str:
         rows = [(_("Fact"), *self.policies), *((fact, *(item.label for item in looks)) for fact, looks in self.rows)]
-        return block([self.title, "", *grid(rows, [20] * len(rows[0]))])
+        return block([self.title, "", *grid(rows, [22] * len(rows[0]))])
 
     def body(self) -> Markup:
         return render("matrix.html", {"title": self.title, "policies": self.policies, "rows": self.rows})
 
 
-def _verdict(session: Session, fact: Fact) -> Verdict:
-    finding = session.exposure.get(fact)
-    return finding.verdict if finding else Verdict.NOT_SENT
+def _looks(exposures: Sequence[Exposure], fact: Fact) -> list[Look]:
+    return [look(exposure[fact].verdict if fact in exposure else Verdict.NOT_SENT) for exposure in exposures]
 
 
 class CostTable(View):

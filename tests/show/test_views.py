@@ -150,7 +150,8 @@ def test_a_comparison_puts_policies_side_by_side() -> None:
     text = shown.text()
     assert max(map(len, text.splitlines())) <= 118
     assert re.search(r"Plaintext +│ SMTP AUTH +│ POP before SMTP +│ SSL", text)
-    assert re.search(r"password +● readable +● readable +● readable +○ hidden", text)
+    assert re.search(r"password, sending +– not sent +◐ encoded +– not sent +○ hidden", text)
+    assert re.search(r"password, reading +● readable +● readable +● readable +○ hidden", text)
     assert re.search(r"Plaintext +2 +\d+ +1,464\n", text)
     assert re.search(r"SSL \(implicit TLS\) +2 +\d+ +\d,\d{3} \+ TLS handshake$", text)
 
