@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from labkit.capture import Capture
-from labkit.decode.conversation import Line
+from labkit.decode.conversation import Line, Protocol
 from labkit.decode.exposure import Fact, Verdict
 from labkit.lessons.evidence import (
     Missing,
@@ -117,7 +117,7 @@ def _switch_on() -> Exercise:
             ),
         ),
         hints=(
-            _("The cell with the switch off names the setting. Without it, the provider's own advice is followed."),
+            _("Take the line that sent in the first experiment, and leave out the setting that switches it off."),
             _('`provider.client("hanako")` is a program that is set up as the provider wants it.'),
         ),
         where=_("the lines after `ehlo` in your capture: is there one that begins with AUTH?"),
@@ -241,7 +241,7 @@ def _plain() -> Experiment:
             "c": _("Nothing but a way to undo the spelling."),
         },
         truth=lambda capture: _price(verdict(capture, Fact.PASSWORD)),
-        found=lambda capture: _("Of the password, somebody on the way gets: {verdict}.").format(
+        found=lambda capture: _("To somebody on the way, the password is {verdict}.").format(
             verdict=_(verdict(capture, Fact.PASSWORD).value)
         ),
         lines=lambda capture: login_lines(capture, "PLAIN"),
@@ -304,7 +304,7 @@ def _login() -> Experiment:
         id="03-7",
         section=_("4 Label an AUTH LOGIN"),
         takes=(Capture,),
-        found=lambda capture: _("two questions, two answers. The password: {verdict}.").format(
+        found=lambda capture: _("two questions, two answers, and the password is {verdict}.").format(
             verdict=_(verdict(capture, Fact.PASSWORD).value)
         ),
         lines=lambda capture: login_lines(capture, "LOGIN"),
@@ -346,7 +346,7 @@ def _labels() -> Exercise:
         ),
         hints=(
             _("Lines that begin with 334 are the server's."),
-            _('`base64.b64decode("VXNlcm5hbWU6")` shows what the server says first.'),
+            _("The line printed above the dialogue is the server's first question, decoded."),
         ),
         where=_("the marked lines above: C is the client, S the server."),
     )
@@ -426,7 +426,7 @@ def _challenge() -> Experiment:
 def _digests_in_words(cram: Capture, scram: Capture) -> str:
     lines = login_lines(scram, "SCRAM-SHA-256")
     rounds = next((span.value for inside in spans(scram, lines) for span in inside if span.field == _ROUNDS), "0")
-    text = _("The password: {cram} with CRAM-MD5, {scram} with SCRAM, where each guess takes {rounds:,} rounds.")
+    text = _("The password is {cram} with CRAM-MD5, and {scram} with SCRAM, where each guess takes {rounds:,} rounds.")
     values = {"cram": verdict(cram, Fact.PASSWORD).value, "scram": verdict(scram, Fact.PASSWORD).value}
     return text.format(cram=_(values["cram"]), scram=_(values["scram"]), rounds=int(rounds) if rounds.isdigit() else 0)
 
@@ -514,11 +514,16 @@ def _vanish() -> Exercise:
         section=_("7 Make the password vanish"),
         needs=None,
         task=_("Record hanako sending the letter so that `vanished.exposure` says of her password: hidden."),
-        kind=Proof(Capture, _("a capture"), lambda capture: verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN),
+        kind=Proof(Capture, _("a capture"), _sent_unseen),
         why=lambda: _(
             "Inside TLS even AUTH PLAIN is safe from the network: name, password and letter are encrypted together."
         ),
         misconceptions=(
+            Misconception(
+                "read-instead",
+                lambda capture: verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN,
+                _("The password is hidden, but nobody sent anything: this capture only reads mail."),
+            ),
             Misconception(
                 "no-login",
                 lambda capture: verdict(capture, Fact.PASSWORD) is Verdict.NOT_SENT,
@@ -541,3 +546,8 @@ def _vanish() -> Exercise:
         ),
         where=_("the row `password` of `vanished.exposure`."),
     )
+
+
+def _sent_unseen(capture: Capture) -> bool:
+    sending = any(flow.protocol in {Protocol.SMTP, Protocol.SMTPS} for flow in capture.flows)
+    return sending and verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN

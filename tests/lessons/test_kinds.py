@@ -1,0 +1,139 @@
+"""Kinds of exercises, each with right, wrong, blank and impossible answers."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labkit.lessons.kinds import Choice, Kind, Labels, Number, Order, Proof, Text, Unreadable, WrongSetting, is_blank
+from labkit.mail.client import Settings
+
+LINES = ("C: ehlo client.example", "S: 250 OK", "C: mail FROM:<>", "S: 250 OK", "C: QUIT")
+PIECES = (("334 VXNlcm5hbWU6", "question"), ("aGFuYWtv", "login name"))
+RIGHT = Settings(smtp_port=25, pop3_port=110, login="m1002-ts", password="x")
+
+number = Number(lambda: 4096)
+text = Text(lambda: "Sakura")
+choice = Choice({"a": "yes", "b": "no"}, lambda: "b")
+order = Order(lambda: LINES, ("S: 334 Password:",))
+labels = Labels(lambda: PIECES, ("question", "login name", "password"))
+setting = WrongSetting(lambda: Settings(smtp_port=25, pop3_port=110, login="taro", password="x"), lambda: RIGHT)
+proof = Proof(Settings, "settings", lambda settings: settings.login == "m1002-ts")
+KINDS = (number, text, choice, order, labels, setting, proof)
+
+
+def letters(*cards: str) -> str:
+    """The letters of cards, each card once."""
+    left = list(order.deal())
+    found = []
+    for card in cards:
+        pair = next(pair for pair in left if pair[1] == card)
+        left.remove(pair)
+        found.append(pair[0])
+    return "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        (number, 4096),
+        (number, "4,096"),
+        (number, 4096.0),
+        (text, "Sakura"),
+        (text, b"Sakura\n"),
+        (choice, "B)"),
+        (order, letters(*LINES)),
+        (order, ", ".join(letters(*LINES)).lower()),
+        (order, list(letters(*LINES))),
+        (labels, ["question", "Login name"]),
+        (labels, "question, login name"),
+        (labels, {2: "login name", 1: "question"}),
+        (setting, " Login "),
+        (proof, RIGHT),
+    ],
+)
+def test_right_in_any_reasonable_spelling(kind: Kind, answer: Any) -> None:
+    assert kind.is_right(kind.read(answer))
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "remark"),
+    [
+        (number, 256, ""),
+        (text, "sakura", "capital and small letters"),
+        (text, "fuji", ""),
+        (choice, "a", ""),
+        (order, letters(*LINES[:3]), "something is still to be said"),
+        (order, letters(LINES[2], LINES[0]), "does not begin with card"),
+        (order, letters(LINES[0], LINES[1], "S: 334 Password:"), "The first 2 are right"),
+        (order, letters(*LINES, "S: 334 Password:"), "All is said before card"),
+        (labels, ["question", "password"], "1 of 2 are right. Piece 2 is not a password."),
+        (setting, "security", "security is none, and that is what the provider wants."),
+        (proof, Settings(smtp_port=25, pop3_port=110), ""),
+    ],
+)
+def test_wrong_with_a_remark_where_one_can_be_made(kind: Kind, answer: Any, remark: str) -> None:
+    read = kind.read(answer)
+    assert not kind.is_right(read)
+    assert remark in kind.remark(read)
+    assert bool(remark) == bool(kind.remark(read))
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "says"),
+    [
+        (number, True, "whole number"),
+        (number, "many", "whole number"),
+        (text, 7, "between quotes"),
+        (choice, "c", "a, b"),
+        (order, "AZ", "A to F"),
+        (order, "AA", "Card A is there twice"),
+        (order, 3, "A to F"),
+        (order, [1, 2], "A to F"),
+        (labels, ["question"], "a list of 2 labels"),
+        (labels, ["question", "wallet"], "question, login name, password"),
+        (labels, 5, "a list of 2 labels"),
+        (labels, {1: "question"}, "a list of 2 labels"),
+        (setting, "colour", "outgoing_requires_authentication"),
+        (proof, "done", "the object itself"),
+    ],
+)
+def test_an_answer_of_another_form_is_told_the_form(kind: Kind, answer: Any, says: str) -> None:
+    with pytest.raises(Unreadable, match=says):
+        kind.read(answer)
+
+
+@pytest.mark.parametrize("answer", [None, ..., "", " \n", b"", [], (), {}, set()])
+def test_blank(answer: Any) -> None:
+    assert is_blank(answer)
+
+
+@pytest.mark.parametrize("answer", [0, False, "a", [0], 0.0])
+def test_not_blank(answer: Any) -> None:
+    assert not is_blank(answer)
+
+
+simple = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
+anything = st.recursive(
+    simple, lambda inner: st.lists(inner) | st.dictionaries(st.integers() | st.text(), inner), max_leaves=5
+)
+
+
+@given(anything)
+def test_no_answer_brings_a_kind_down(answer: Any) -> None:
+    for kind in KINDS:
+        if not kind.is_blank(answer):
+            try:
+                read = kind.read(answer)
+            except Unreadable:
+                continue
+            assert kind.is_right(read) or isinstance(kind.remark(read), str)
+
+
+def test_cards_lie_mixed_and_the_same_whatever_they_say() -> None:
+    others = Order(lambda: [line.replace("250", "251") for line in LINES], order.distractors)
+    mixed = [card.replace("251", "250") for _letter, card in others.deal()]
+    assert [card for _letter, card in order.deal()] == mixed
+    assert sorted(mixed) == sorted([*LINES, "S: 334 Password:"])
+    assert mixed[: len(LINES)] != list(LINES)

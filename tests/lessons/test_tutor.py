@@ -1,0 +1,292 @@
+"""The tutor: what it says to right and wrong, to blanks, to cells out of order; and that it never raises at a learner."""
+
+import csv
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import labkit
+from labkit.lessons import course
+from labkit.lessons.evidence import Missing
+from labkit.lessons.progress import BadProgress, Progress
+from labkit.lessons.steps import Exercise, Experiment
+from labkit.lessons.tutor import NotRight, Tutor
+
+LETTER = labkit.sample_message()
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[labkit.Provider]:
+    with labkit.Provider("smtp-auth", repeatable=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def refused(provider: labkit.Provider) -> labkit.Capture:
+    with provider.capture("tap") as capture, pytest.raises(labkit.LabError, match="530"):
+        provider.client("hanako", outgoing_requires_authentication=False).send(LETTER)
+    return capture
+
+
+@pytest.fixture(scope="module")
+def sent(provider: labkit.Provider) -> labkit.Capture:
+    with provider.capture("tap") as capture:
+        provider.client("hanako").send(LETTER)
+    return capture
+
+
+@pytest.fixture(scope="module")
+def strange(sent: labkit.Capture) -> dict[str, labkit.Capture]:
+    """Captures that are of something else than a lesson asks for."""
+    with labkit.Provider("ssl", repeatable=True) as ssl, ssl.capture("tap") as encrypted:
+        ssl.client("taro").receive()
+    with labkit.Provider("plaintext", repeatable=True) as plain, plain.capture("tap") as read:
+        plain.client("taro").receive()
+    with labkit.Provider("plaintext", repeatable=True) as plain, plain.capture("tap") as nothing:
+        pass
+    with labkit.Provider("plaintext", repeatable=True) as plain, plain.capture("tap") as unproved:
+        plain.client("taro").send(LETTER)
+    with labkit.Provider("smtp-auth", repeatable=True) as auth, auth.capture("tap") as login:
+        auth.client("taro", mechanism="LOGIN").send(LETTER)
+    return {"tls": encrypted, "pop3": read, "empty": nothing, "open": unproved, "login": login, "sent": sent}
+
+
+@pytest.fixture
+def tutor() -> Tutor:
+    return Tutor()
+
+
+def test_a_prediction_is_recorded_and_met_by_the_wire(tutor: Tutor, refused: labkit.Capture) -> None:
+    assert tutor.predict("03-1", "C)").text().startswith("Recorded. c)")
+    said = tutor.reveal("03-1", refused).text()
+    assert said.startswith("The wire says b.")
+    assert "S: · 530 5.7.0 Authentication required" in said
+    assert "You predicted c)" in said
+    assert "It need not wait so long" in " ".join(said.split())
+    assert tutor.predict("03-1", "c").text().startswith("Recorded.")
+    assert tutor.predict("03-1", "b").text().startswith("Too late.")
+
+
+def test_a_right_prediction_is_told_so(tutor: Tutor, refused: labkit.Capture) -> None:
+    tutor.predict("03-1", "b")
+    assert tutor.reveal("03-1", refused).text().endswith("Just so.")
+
+
+def test_the_truth_follows_the_capture_and_not_the_book(tutor: Tutor, strange: dict[str, labkit.Capture]) -> None:
+    assert tutor.reveal("03-1", strange["open"]).text().startswith("The wire says a. The server took the letter")
+
+
+@pytest.mark.parametrize("blank", [None, "", " ", ...])
+def test_no_prediction_is_legal(tutor: Tutor, refused: labkit.Capture, blank: Any) -> None:
+    assert tutor.predict("03-1", blank).text().startswith("No prediction. That is fine.")
+    assert tutor.reveal("03-1", refused).text().endswith("You made no prediction here.")
+
+
+@pytest.mark.parametrize("choice", ["d", 1, ["a"], {}, "ab"])
+def test_an_impossible_prediction_is_not_recorded(tutor: Tutor, choice: Any) -> None:
+    assert tutor.predict("03-1", choice).title in {"Not recorded.", "No prediction."}
+
+
+def test_a_check_before_its_experiment_names_the_cell_to_run(tutor: Tutor, sent: labkit.Capture) -> None:
+    said = " ".join(tutor.check("03-2", sent).text().split())
+    assert said.startswith("First things first.")
+    assert '“1 Leave the switch off” down to `labkit.reveal("03-1", …)`' in said
+
+
+def test_a_wrong_answer_gets_a_diagnosis_a_hint_and_a_place(tutor: Tutor, refused: labkit.Capture) -> None:
+    tutor.reveal("03-1", refused)
+    lines = tutor.check("03-2", refused).text()
+    order = [lines.index(part) for part in ("Not quite.", "530", "Hint:", 'labkit.hint("03-2")', "Where to look:")]
+    assert all(a < b for a, b in pairwise(order))
+
+
+def test_hints_come_one_by_one_and_end(tutor: Tutor) -> None:
+    exercise = course.step("03-2")
+    assert isinstance(exercise, Exercise)
+    counts = [len(tutor.hint("03-2").sentences) - 1 for _ in range(5)]
+    last = len(exercise.hints) + 1
+    assert counts == [min(n, last) for n in range(1, 6)]
+
+
+@pytest.mark.parametrize("name", ["03-99", "99-1", "", "nonsense", None, 3, "03", ["03-1"], "../../x-1"])
+@pytest.mark.parametrize("function", ["predict", "reveal", "check", "hint"])
+def test_an_unknown_step_is_answered_kindly(tutor: Tutor, function: str, name: Any) -> None:
+    assert getattr(tutor, function)(name).text().startswith("Not this. There is no step")
+
+
+def test_an_experiment_is_no_exercise_and_the_other_way_round(tutor: Tutor) -> None:
+    assert "is an experiment" in tutor.check("03-1", "a").text()
+    assert "is an experiment" in tutor.hint("03-1").text()
+    assert "is an exercise" in tutor.predict("03-2", "a").text()
+    assert "is an exercise" in tutor.reveal("03-2").text()
+
+
+@pytest.mark.parametrize("evidence", [(), ("capture",), (None,), (1, 2)])
+def test_evidence_of_another_kind_is_told_what_is_wanted(tutor: Tutor, evidence: tuple[Any, ...]) -> None:
+    said = " ".join(tutor.reveal("03-1", *evidence).text().split())
+    assert '`labkit.reveal("03-1", …)` takes a capture. Run the cells under “1 Leave the switch off”' in said
+
+
+STEPS = [step for number in course.numbers() for step in course.lesson(number).steps]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("step", [s for s in STEPS if isinstance(s, Experiment)], ids=lambda step: step.id)
+def test_no_capture_brings_a_reveal_or_its_checks_down(
+    step: Experiment, provider: labkit.Provider, strange: dict[str, labkit.Capture]
+) -> None:
+    for capture in strange.values():
+        tutor = Tutor()
+        evidence = [provider if kind is labkit.Provider else capture for kind in step.takes]
+        assert tutor.reveal(step.id, *evidence).text()
+        for exercise in (s for s in STEPS if isinstance(s, Exercise) and s.needs == step.id):
+            for answer in (None, "A", "x", 7, [1], {}, capture, provider, ["question"] * 4):
+                assert tutor.check(exercise.id, answer).title in {
+                    "Not yet.",
+                    "Not quite.",
+                    "First things first.",
+                    "Right.",
+                }
+
+
+@pytest.mark.parametrize(
+    "step", [s for s in STEPS if isinstance(s, Exercise) and not s.needs], ids=lambda step: step.id
+)
+def test_no_answer_brings_a_check_without_evidence_down(
+    step: Exercise, provider: labkit.Provider, strange: dict[str, labkit.Capture]
+) -> None:
+    for answer in (None, "A", 7, [1], provider, *strange.values()):
+        assert Tutor().check(step.id, answer).title in {"Not yet.", "Not quite."}
+
+
+def test_a_stopped_provider_is_a_sentence(tutor: Tutor, strange: dict[str, labkit.Capture]) -> None:
+    with labkit.Provider("smtp-auth", repeatable=True) as stopped, stopped.capture("tap") as names:
+        for _twice in range(2):
+            with pytest.raises(labkit.LabError):
+                stopped.client("hanako", password="wrong").send(LETTER)
+    tutor.reveal("03-3", stopped, names)
+    assert "does not run" in tutor.check("03-4", "login").text()
+
+
+def test_lessons_number_their_steps_in_order_and_need_what_comes_before() -> None:
+    for number in course.numbers():
+        lesson = course.lesson(number)
+        assert lesson
+        assert lesson.number == number
+        assert [step.id for step in lesson.steps] == [f"{number}-{n}" for n in range(1, len(lesson.steps) + 1)]
+        seen: set[str] = set()
+        for step in lesson.steps:
+            if isinstance(step, Experiment):
+                seen.add(step.id)
+                assert set(step.replies) < set(step.choices) or not step.choices
+            else:
+                assert step.needs is None or step.needs in seen
+                assert step.hints
+                assert step.where
+
+
+def test_evidence_says_what_it_misses(strange: dict[str, labkit.Capture]) -> None:
+    plain = course.step("03-5")
+    assert isinstance(plain, Experiment)
+    with pytest.raises(Missing, match="Nobody logged in"):
+        plain.truth(strange["empty"])
+
+
+def test_html_says_the_same_words_and_escapes_them(tutor: Tutor, refused: labkit.Capture) -> None:
+    note = tutor.reveal("03-1", refused)
+    html = note.html()
+    assert "<strong>The wire says b.</strong>" in html
+    assert "FROM:&lt;hanako@mail.example&gt;" in html
+    assert "<script" not in tutor.check("<script>-1", "").html()
+    assert '<code class="labkit-wire">labkit.reveal(&#34;03-1&#34;, …)</code>' in Tutor().check("03-2").html()
+
+
+def test_under_nbgrader_only_a_right_answer_passes(
+    tutor: Tutor, refused: labkit.Capture, sent: labkit.Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    with pytest.raises(NotRight, match="First things first"):
+        tutor.check("03-2", sent)
+    tutor.reveal("03-1", refused)
+    with pytest.raises(NotRight, match=r"Not quite\."):
+        tutor.check("03-2", refused)
+    assert tutor.check("03-2", sent).is_right
+
+
+def worked(refused: labkit.Capture, sent: labkit.Capture) -> Tutor:
+    tutor = Tutor()
+    tutor.predict("03-1", "a")
+    tutor.reveal("03-1", refused)
+    tutor.check("03-2", refused)
+    tutor.check("03-2", refused)
+    tutor.check("03-2", sent)
+    tutor.hint("03-2")
+    return tutor
+
+
+def test_progress_tells_each_step_of_a_lesson_begun(refused: labkit.Capture, sent: labkit.Capture) -> None:
+    progress = worked(refused, sent).progress()
+    rows = {row[0]: row[1:] for row in progress.rows}
+    assert list(rows) == [step.id for step in STEPS if step.id.startswith("03-")]
+    assert rows["03-1"] == ("a, the wire: b", "seen", "", "")
+    assert rows["03-2"] == ("", "right", "2", "1")
+    assert rows["03-4"] == ("", "not yet", "0", "0")
+    assert '<th scope="row">03-2</th>' in progress.html()
+    assert Tutor().progress().text().startswith("No progress yet")
+    assert "No progress yet" in Tutor().progress().html()
+
+
+def test_progress_is_saved_and_taken_up_again(refused: labkit.Capture, sent: labkit.Capture, tmp_path: Path) -> None:
+    before = worked(refused, sent).progress()
+    after = Tutor().resume(before.save(tmp_path / "hanako.json"))
+    assert after.rows == before.rows
+
+
+def test_a_class_is_counted_and_exported(refused: labkit.Capture, sent: labkit.Capture, tmp_path: Path) -> None:
+    files = [worked(refused, sent).progress().save(tmp_path / f"{name}.json") for name in ("hanako", "=cmd")]
+    files.append(Tutor().progress().save(tmp_path / "taro.json"))
+    group = Tutor().progress(*files)
+    rows = {row[0]: row[1:] for row in group.rows}
+    assert rows["03-1"][0] == "0 of 2"
+    assert rows["03-2"] == ("", "2", "0", "1", "switch-still-off (2)")
+    with group.save(tmp_path / "class.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert {row["learner"] for row in table} == {"hanako", "'=cmd"}
+    assert {row["result"] for row in table if row["step"] == "03-2"} == {"right"}
+    assert Progress.load([group.save(tmp_path / "class.json")]).rows == group.rows
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b"[]", b"\xff\xfe", b'{"labkit-progress": 2, "learners": {}}', b"[" * 100_000,
+     b'{"labkit-progress": 1, "learners": {"x": {"03-1": {}}}}', b'{"labkit-progress": 1, "learners": 5}', b" " * 1_000_001],
+)  # fmt: skip
+def test_a_file_that_holds_no_progress_is_a_sentence(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(BadProgress, match="holds no saved progress"):
+        Progress.load([path])
+
+
+def test_where_progress_cannot_go(tutor: Tutor, tmp_path: Path) -> None:
+    with pytest.raises(BadProgress, match=r"\.json or \.csv"):
+        tutor.progress().save(tmp_path / "x.txt")
+    with pytest.raises(BadProgress, match="cannot be written"):
+        tutor.progress().save(tmp_path / "no" / "x.json")
+    with pytest.raises(BadProgress, match="cannot be read"):
+        tutor.resume(tmp_path / "none.json")
+
+
+def test_what_is_saved_holds_no_answer(refused: labkit.Capture, sent: labkit.Capture, tmp_path: Path) -> None:
+    saved = json.loads(worked(refused, sent).progress().save(tmp_path / "x.json").read_text(encoding="utf-8"))
+    entry = saved["learners"][""]["03-2"]
+    assert entry == {"prediction": "", "wire": "", "result": "right", "tries": 2, "hints": 1,
+                     "misconceptions": ["switch-still-off"]}  # fmt: skip
+
+
+def test_the_public_face_is_one_session(refused: labkit.Capture) -> None:
+    names = ("predict", "reveal", "check", "hint", "progress", "resume")
+    assert len({getattr(labkit, name).__self__ for name in names}) == 1
