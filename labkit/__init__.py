@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from labkit.mail.client import MailClient, Settings
     from labkit.mail.policy import POLICIES, LoginFormat, Policy, Security
     from labkit.mail.sample import LESSON_ACCOUNTS, sample_message
+    from labkit.probe import ReportCard, probe
     from labkit.provider import Provider
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __all__ = [
     "MailClient",
     "Policy",
     "Provider",
+    "ReportCard",
     "Security",
     "Settings",
     "check",
@@ -44,6 +46,7 @@ __all__ = [
     "exchange",
     "hint",
     "predict",
+    "probe",
     "progress",
     "resume",
     "reveal",
@@ -60,6 +63,7 @@ _HOMES = {
     "labkit.mail.client": ("MailClient", "Settings"),
     "labkit.mail.policy": ("POLICIES", "LoginFormat", "Policy", "Security"),
     "labkit.mail.sample": ("LESSON_ACCOUNTS", "sample_message"),
+    "labkit.probe": ("ReportCard", "probe"),
     "labkit.provider": ("Provider",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
