@@ -59,7 +59,7 @@ class Guessed(Outcome):
     @property
     def conclusion(self) -> str:
         if self.password is None:
-            return _("No word fits. That makes the password not safe, only not in this list: other lists are longer.")
+            return _("No word fits. That does not make the password safe: it is not in this list, and other lists are longer.")
         return _("The password is found, and the server has noticed nothing: a simple password is no protection here.")
 
 

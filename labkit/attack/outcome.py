@@ -12,7 +12,7 @@ from labkit.show.view import View, render
 from labkit.texts import _
 
 TEXT_WIDTH = 96  # columns
-COLUMNS = (24, 80)
+COLUMNS = (24, 110)
 
 
 class Outcome(View):
