@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that `labkit --help` answers 
 """
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -189,6 +190,15 @@ def _for_scripts(provider: Any) -> str:
     )
 
 
+def _refuse_unwritable(pcap: Path) -> None:
+    """Say now what would otherwise be said when there is a session to lose."""
+    if pcap.suffix not in {".pcap", ".pcapng"}:
+        raise BadSetting(_("{path} is not a name for a capture: it ends in .pcap or .pcapng.").format(path=pcap))
+    if not os.access(pcap.parent, os.W_OK):
+        message = _("There is no folder to save {path} in, or none that you may write to: make it first.")
+        raise BadSetting(message.format(path=pcap))
+
+
 class _Follower:
     """Prints the lines that a running capture has got since it was last asked."""
 
@@ -255,6 +265,8 @@ def serve(policy: str, smtp_port: int, pop3_port: int, pcap: Path | None, maildi
     \b
     Example: labkit serve starttls --smtp-port 2587 --pop3-port 2110 --pcap session.pcapng
     """
+    if pcap is not None:
+        _refuse_unwritable(pcap)
     stopped = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_signal: stopped.set())

@@ -56,7 +56,10 @@ def test_passwords_are_random_for_each_provider_and_fixed_for_a_lesson() -> None
 
 @pytest.mark.parametrize("switch", [{"outgoing_requires_authentication": False}, {"password": "wrong"}])
 def test_smtp_auth_refuses_who_does_not_prove_it(switch: dict[str, object]) -> None:
-    with Provider("smtp-auth") as provider, pytest.raises((LoginRefused, MessageRefused), match=r"530 5\.7\.0|535 5\.7\.8"):
+    with (
+        Provider("smtp-auth") as provider,
+        pytest.raises((LoginRefused, MessageRefused), match=r"530 5\.7\.0|535 5\.7\.8"),
+    ):
         provider.client("hanako", **switch).send(LETTER)
 
 

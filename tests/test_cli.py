@@ -1,0 +1,165 @@
+"""The command line: what it prints is complete, a mistake is one sentence and exit code 2, a signal stops it cleanly."""
+
+import json
+import signal
+import smtplib
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import labkit
+from labkit.cli import main
+from labkit.wire import live
+
+
+def run(*arguments: str | Path) -> Result:
+    """A command in this process."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_every_command_explains_itself_with_an_example() -> None:
+    for name in main.commands:
+        result = run(name, "--help")
+        assert result.exit_code == 0
+        assert f"Example: labkit {name}" in result.output
+
+
+def test_compare_prints_the_four_sessions_side_by_side() -> None:
+    result = run("compare")
+    assert result.exit_code == 0
+    for words in (
+        "Plaintext",
+        "SMTP AUTH",
+        "POP before SMTP",
+        "SSL (implicit TLS)",
+        "● PASS sakura",
+        "TLS 1.3",
+        "Packets",
+    ):
+        assert words in result.output
+
+
+def test_compare_as_json_and_as_captures(tmp_path: Path) -> None:
+    result = run("compare", "ssl", "starttls", "--engine", "tap", "--format", "json", "--pcap", tmp_path / "captures")
+    assert result.exit_code == 0
+    sessions = json.loads(result.output)["sessions"]
+    assert [session["policy"] for session in sessions] == ["ssl", "starttls"]
+    assert {session["engine"] for session in sessions} == {"tap"}
+    assert [flow["tls"]["started"] for flow in sessions[1]["flows"]] == ["STARTTLS", "STLS"]
+    assert {path.name for path in (tmp_path / "captures").iterdir()} == {"ssl.pcapng", "starttls.pcapng"}
+    assert len(labkit.Capture.load(tmp_path / "captures" / "ssl.pcapng").flows) == 2
+
+
+def test_compare_writes_a_page(tmp_path: Path) -> None:
+    result = run("compare", "plaintext", "--format", "html", "--output", tmp_path / "page.html")
+    assert (result.exit_code, result.output) == (0, "")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("compare", "plain"), "There is no policy 'plain'. Choose one of: plaintext"),
+        (("compare", "plaintext", "--output", "missing/folder/page"), "cannot be written"),
+        (("compare", "plaintext", "--engine", "packets"), "'packets' is not one of"),
+        (("serve", "plain"), "There is no policy 'plain'"),
+        (("serve", "plaintext", "--pcap", "missing/folder/session.pcapng"), "no folder to save"),
+        (("serve", "plaintext", "--pcap", "session.txt"), "ends in .pcap or .pcapng"),
+        (("serve", "plaintext", "--smtp-port", "70000"), "70000 is not in the range"),
+        (("read", "missing.pcap"), "cannot be read"),
+        (("read", "x", "--decode-as", "smtp"), "is not PORT=smtp"),
+        (("unheard-of",), "No such command"),
+    ],
+)
+def test_a_mistake_is_said_and_exits_with_2(arguments: tuple[str, ...], words: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert "Traceback" not in result.output
+
+
+def test_an_engine_that_is_not_permitted_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "available", lambda: "This process may not capture packets.")
+    result = run("compare", "--engine", "live")
+    assert result.exit_code == 2
+    assert 'may not capture packets. Take the engine "tap"' in result.output
+
+
+def test_doctor_finds_this_machine_fit() -> None:
+    report = json.loads(run("doctor", "--format", "json").output)
+    assert report["ok"]
+    assert {"name", "ok", "needed", "detail"} == set(report["checks"][0])
+    assert {check["name"] for check in report["checks"]} >= {"Python", "scapy", "TLS", "live capture", "fonts"}
+    assert run("doctor").exit_code == 0
+
+
+def test_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labkit.doctor.NEEDED", ("aiosmtpd", "no-such-package"))
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "MISSING   no-such-package" in result.output
+
+
+def test_lab_without_notebooks_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(labkit, "__file__", str(tmp_path / "elsewhere" / "labkit" / "__init__.py"))
+    result = run("lab")
+    assert result.exit_code == 2
+    assert "no notebooks folder here" in result.output
+
+
+@contextmanager
+def serving(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """`labkit serve … --format json` in a process of its own, and what its first line tells."""
+    command = [sys.executable, "-m", "labkit", "serve", *map(str, arguments), "--format", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_tells_how_to_connect_shows_the_dialogue_and_stops_cleanly(stop: signal.Signals, tmp_path: Path) -> None:
+    saved, mail = tmp_path / "session.pcapng", tmp_path / "mail"
+    with serving("smtp-auth", "--pcap", saved, "--maildir", mail) as (process, told):
+        assert (told["host"], told["policy"], told["ca"]) == ("127.0.0.1", "smtp-auth", None)
+        hanako, taro = told["accounts"]
+        with smtplib.SMTP(told["host"], told["smtp_port"], local_hostname="client.example") as smtp:
+            smtp.login(hanako["login"], hanako["password"])
+            smtp.sendmail(hanako["address"], taro["address"], b"Subject: hi\r\n\r\nhi\r\n")
+        process.send_signal(stop)
+        rest, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    lines = [json.loads(line) for line in rest.splitlines()]
+    assert next(line["text"] for line in lines if line["side"] == "client") == "ehlo client.example"
+    assert "Subject: hi" in [line["text"] for line in lines]
+    assert lines[-1]["text"].startswith("221 ")
+    verbs = [command.verb for command in labkit.Capture.load(saved).flows[0].commands]
+    assert verbs == ["EHLO", "AUTH", "MAIL", "RCPT", "DATA", "QUIT"]
+    assert len(list((mail / "taro" / "new").iterdir())) == 1
+
+
+def test_serve_gives_other_programs_the_authority_they_must_trust() -> None:
+    with serving("ssl") as (process, told):
+        assert Path(told["ca"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
+        process.terminate()
+        process.communicate(timeout=20)
+    assert not Path(told["ca"]).exists()
+
+
+def test_serve_says_when_a_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        result = run("serve", "plaintext", "--pop3-port", str(other.getsockname()[1]))
+    assert result.exit_code == 2
+    assert "taken by another program" in result.output
