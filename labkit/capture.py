@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from labkit.decode.conversation import Command, Conversation, Line, Protocol, Reply, Tls, converse
 from labkit.decode.cost import Cost, cost
-from labkit.decode.decrypt import KeyLog, parse_keylog
 from labkit.decode.exposure import Exposure, expose
 from labkit.decode.spans import Span
 from labkit.errors import BadKeyLog
@@ -25,6 +24,7 @@ from labkit.wire.frames import Frame
 if TYPE_CHECKING:
     from scapy.plist import PacketList
 
+    from labkit.decode.decrypt import KeyLog
     from labkit.show.dialogue import Dialogue
     from labkit.show.explain import Explanation
     from labkit.show.exposure import ExposureTable
@@ -111,7 +111,7 @@ class Capture:
         record: Record,
         *,
         keylog_file: Path | None = None,
-        keys: KeyLog | None = None,
+        keys: "KeyLog | None" = None,
         decode_as: Mapping[int, str] | None = None,
     ) -> None:
         self._record = record
@@ -301,7 +301,9 @@ class Capture:
         return self._kept[name]  # type: ignore[return-value]
 
 
-def _keys(known: str, path: str | os.PathLike[str] | None) -> KeyLog:
+def _keys(known: str, path: str | os.PathLike[str] | None) -> "KeyLog":
+    from labkit.decode.decrypt import parse_keylog
+
     if path is None:
         if not known:
             raise BadKeyLog(

@@ -1,8 +1,8 @@
 """A conversation: one flow, understood. Commands, replies, lines in the order of the wire, TLS, and spans for every byte.
 
 `converse` finds the protocol (by content, then by port; `protocol` overrules both), lets the decoder of that protocol
-read the two streams, and hands the rest to TLS where an upgrade happened. Commands and replies are there at once; lines
-and spans are made when somebody looks at them, so that a large capture can be listed without explaining every byte.
+read the two streams, and hands the rest to TLS where an upgrade happened. Everything but the protocol is worked out when
+somebody looks at it, so that a large capture can be listed without explaining every byte.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from types import ModuleType
-from typing import Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
-from labkit.decode import decrypt, pop3, smtp, tls
-from labkit.decode.decrypt import KeyLog
+from labkit.decode import pop3, smtp, tls
 from labkit.decode.fields import text
 from labkit.decode.lines import (
     Command,
@@ -26,7 +25,6 @@ from labkit.decode.lines import (
     Reply,
     Unit,
     cut,
-    list_commands,
     locator,
     verb_of,
     without_line_end,
@@ -35,6 +33,9 @@ from labkit.decode.spans import Span, Visibility, closest, leaves
 from labkit.decode.tls import Record, TlsSession
 from labkit.texts import _
 from labkit.wire.flows import Burst, Flow, Segment, Side, Stream
+
+if TYPE_CHECKING:
+    from labkit.decode.decrypt import KeyLog
 
 __all__ = ["Command", "Conversation", "Kind", "Line", "Protocol", "Reply", "Tls", "converse"]
 
@@ -66,44 +67,48 @@ _T = TypeVar("_T")
 class _Later(Generic[_T]):
     """A field that is given as a value or as a function; the function is called once, when the field is first read."""
 
+    def __init__(self, default: _T) -> None:
+        self.default = default
+
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = "_" + name
 
     @overload
-    def __get__(self, instance: None, owner: type) -> tuple[_T, ...]: ...
+    def __get__(self, instance: None, owner: type) -> _T: ...
     @overload
-    def __get__(self, instance: object, owner: type) -> tuple[_T, ...]: ...
-    def __get__(self, instance: object | None, owner: type) -> tuple[_T, ...]:
+    def __get__(self, instance: object, owner: type) -> _T: ...
+    def __get__(self, instance: object | None, owner: type) -> _T:
         if instance is None:
-            return ()  # what dataclasses take for the field's default
-        value = instance.__dict__[self.name]
+            return self.default  # as dataclasses ask for it
+        value = getattr(instance, self.name)
         if callable(value):
-            value = instance.__dict__[self.name] = value()
+            value = value()
+            self.__set__(instance, value)
         return value  # type: ignore[no-any-return]
 
-    def __set__(self, instance: object, value: tuple[_T, ...] | Callable[[], tuple[_T, ...]]) -> None:
-        instance.__dict__[self.name] = value
+    def __set__(self, instance: object, value: _T | Callable[[], _T]) -> None:
+        object.__setattr__(instance, self.name, value)
 
 
 @dataclass(frozen=True)
 class Conversation:
     """One flow, understood. `opened` holds what a key log opened of its TLS part, as a conversation of its own.
 
-    `closed_because` says why records stayed hidden although a key log was given. lines, replies and spans may be given
-    as functions: they are then made when first read.
+    `closed_because` says why records stayed hidden although a key log was given. All but the first two may be given as
+    functions: they are then made when first read.
     """
 
     flow: Flow
     protocol: Protocol
-    lines: _Later[Line] = _Later()
-    commands: _Later[Command] = _Later()
-    replies: _Later[Reply] = _Later()
-    tls: Tls | None = None
-    client_spans: _Later[Span] = _Later()
-    server_spans: _Later[Span] = _Later()
-    opened: Conversation | None = None
-    closed_because: tuple[str, ...] = ()
-    session: TlsSession | None = None
+    lines: _Later[tuple[Line, ...]] = _Later(())
+    commands: _Later[tuple[Command, ...]] = _Later(())
+    replies: _Later[tuple[Reply, ...]] = _Later(())
+    tls: _Later[Tls | None] = _Later(None)
+    client_spans: _Later[tuple[Span, ...]] = _Later(())
+    server_spans: _Later[tuple[Span, ...]] = _Later(())
+    opened: _Later[Conversation | None] = _Later(None)
+    closed_because: _Later[tuple[str, ...]] = _Later(())
+    session: _Later[TlsSession | None] = _Later(None)
 
     def spans(self, side: Side) -> tuple[Span, ...]:
         """The spans of the stream that `side` sent."""
@@ -161,42 +166,54 @@ def _converse(
 
 
 class _Reader:
-    """What has been read of one flow; lines and spans wait here until somebody looks."""
+    """How one flow is read, each part when it is asked for; what several parts need is kept."""
 
     def __init__(self, flow: Flow, protocol: Protocol, keylog: KeyLog | None, greeting: bool, inside_tls: bool) -> None:
-        self.flow, self.protocol, self.keylog, self.inside_tls = flow, protocol, keylog, inside_tls
+        self.flow, self.protocol, self.keylog = flow, protocol, keylog
+        self.greeting, self.inside_tls = greeting, inside_tls
         self.decoder = _DECODERS.get(protocol)
-        self.reading = self.scan(greeting)
-        self.session = self.read_tls()
 
-    def scan(self, greeting: bool) -> Reading:
+    def conversation(self) -> Conversation:
+        return Conversation(
+            self.flow,
+            self.protocol,
+            self.lines,
+            self.commands,
+            self.replies,
+            self.tls,
+            self.client_spans,
+            self.server_spans,
+            self.opened,
+            self.closed_because,
+            self.known_session,
+        )
+
+    def commands(self) -> tuple[Command, ...]:
+        """Without the reading: whoever lists commands alone need not wait for it, nor keep it."""
+        if self.decoder is None:
+            return ()
+        listed: Callable[..., tuple[Command, ...]] = self.decoder.commands
+        flow = self.flow
+        return listed(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self.greeting)
+
+    @cached_property
+    def reading(self) -> Reading:
         if self.decoder is None:
             tls_from = None if self.protocol is Protocol.UNKNOWN else 0
             return Reading([], [], tls_from, tls_from)
         scan: Callable[..., Reading] = self.decoder.scan
-        return scan(self.flow.client_stream, self.flow.server_stream, opened=self.flow.opened, greeting=greeting)
+        flow = self.flow
+        return scan(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self.greeting)
 
-    def read_tls(self) -> TlsSession | None:
+    @cached_property
+    def session(self) -> TlsSession | None:
         client_tls, server_tls = self.reading.client_tls, self.reading.server_tls
         if client_tls is None or server_tls is None:
             return None
         return tls.read(self.flow.client_stream, self.flow.server_stream, client_tls, server_tls)
 
-    def conversation(self) -> Conversation:
-        opened, why = self.opened()
-        return Conversation(
-            flow=self.flow,
-            protocol=self.protocol,
-            lines=lambda: self.lines,
-            commands=lambda: list_commands(self.flow.client_stream, self.reading.client),
-            replies=self.replies,
-            tls=self.tls(),
-            client_spans=lambda: self.spans[0],
-            server_spans=lambda: self.spans[1],
-            opened=opened,
-            closed_because=why,
-            session=self.session,
-        )
+    def known_session(self) -> TlsSession | None:
+        return self.session
 
     def tls(self) -> Tls | None:
         if self.session is None:
@@ -205,10 +222,19 @@ class _Reader:
         started = _UPGRADE.get(self.protocol, "implicit") if upgraded else "implicit"
         return Tls(self.session.version, self.session.cipher, self.session.server_name, started)
 
-    def opened(self) -> tuple[Conversation | None, tuple[str, ...]]:
+    def opened(self) -> Conversation | None:
+        return self.opening[0]
+
+    def closed_because(self) -> tuple[str, ...]:
+        return self.opening[1]
+
+    @cached_property
+    def opening(self) -> tuple[Conversation | None, tuple[str, ...]]:
         """What the key log opens, as a conversation of its own, and why the rest stayed closed."""
         if self.session is None or self.keylog is None:
             return None, ()
+        from labkit.decode import decrypt  # and with it the ciphers, which few captures need
+
         result = decrypt.open_session(self.session, self.flow.client_stream, self.flow.server_stream, self.keylog)
         why = tuple(dict.fromkeys(reason for _side, _start, reason in result.hidden))
         if not result.client.data and not result.server.data:
@@ -238,7 +264,12 @@ class _Reader:
             return read
         return (*read[0], *self.session.client_spans), (*read[1], *self.session.server_spans)
 
-    @cached_property
+    def client_spans(self) -> tuple[Span, ...]:
+        return self.spans[0]
+
+    def server_spans(self) -> tuple[Span, ...]:
+        return self.spans[1]
+
     def lines(self) -> tuple[Line, ...]:
         client, server = self.flow.client_stream, self.flow.server_stream
         told = [

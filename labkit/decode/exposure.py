@@ -220,8 +220,7 @@ def _finding(fact: Fact, found: list[_Found], conversations: tuple[Conversation,
 
 
 def _packet(flow: Flow, side: Side, position: int) -> int | None:
-    stream = flow.stream(side)
-    return stream.segment_at(position).packet if stream.segments else None
+    return flow.stream(side).packet_at(position) or None
 
 
 def _burst(flow: Flow, side: Side, position: int) -> int | None:

@@ -169,13 +169,13 @@ def locator(stream: Stream) -> Callable[[int], Segment]:
 
 def list_commands(stream: Stream, units: list[Unit]) -> tuple[Command, ...]:
     """The commands among a client's units."""
-    data, locate = stream.data, locator(stream)
+    data = stream.data
     found = []
     for role, start, end, verb, *_rest in units:
         if role is Role.COMMAND:
             words = data[start:end].strip(b"\r\n").split(None, 1)
             argument = text(words[1]) if len(words) > 1 else ""
-            found.append(Command(verb, argument, locate(start).packet, start, end))
+            found.append(Command(verb, argument, stream.packet_at(start), start, end))
     return tuple(found)
 
 

@@ -22,7 +22,6 @@ from labkit.decode.lines import (
     line_end,
     line_end_span,
     list_commands,
-    locator,
     terminator,
     tls_start,
     upper,
@@ -74,19 +73,19 @@ def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool 
     return _Scanner(client, server, opened, greeting).read()
 
 
-def commands(client: Stream, server: Stream, *, opened: bool = True) -> tuple[Command, ...]:
+def commands(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> tuple[Command, ...]:
     """Every POP3 command of a session; cheap enough for captures with hundreds of thousands of packets."""
-    return list_commands(client, scan(client, server, opened=opened).client)
+    return list_commands(client, scan(client, server, opened=opened, greeting=greeting).client)
 
 
 def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
     """Every status line and challenge; the text of a multiline response has the lines of a listing, but not of a message."""
-    data, locate = server.data, locator(server)
+    data = server.data
     found: list[Reply] = []
     for unit in reading.server:
         if unit.code:
             words = text(data[unit.start + len(unit.code) : unit.end].strip())
-            found.append(Reply(unit.code, words, locate(unit.start).packet, unit.start, unit.end))
+            found.append(Reply(unit.code, words, server.packet_at(unit.start), unit.start, unit.end))
         elif unit.role is Role.LISTING and found:
             status = found.pop()
             lines = [text(line) for line in data[unit.start : unit.end].splitlines() if line != b"."]

@@ -23,7 +23,6 @@ from labkit.decode.lines import (
     line_end,
     line_end_span,
     list_commands,
-    locator,
     terminator,
     tls_start,
     upper,
@@ -80,20 +79,20 @@ def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool 
     return _Scanner(client, server, opened, greeting).read()
 
 
-def commands(client: Stream, server: Stream, *, opened: bool = True) -> tuple[Command, ...]:
+def commands(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> tuple[Command, ...]:
     """Every SMTP command of a session; cheap enough for captures with hundreds of thousands of packets."""
-    return list_commands(client, _Scanner(client, server, opened, greeting=True).read_client())
+    return list_commands(client, _Scanner(client, server, opened, greeting).read_client())
 
 
 def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
     """Every reply of a session, challenges within AUTH among them."""
-    data, locate = server.data, locator(server)
+    data = server.data
     found = []
     for unit in reading.server:
         if unit.code:
             lines = data[unit.start : unit.end].splitlines()
             words = "\n".join(text(line[4:]) for line in lines)
-            found.append(Reply(unit.code, words, locate(unit.start).packet, unit.start, unit.end))
+            found.append(Reply(unit.code, words, server.packet_at(unit.start), unit.start, unit.end))
     return tuple(found)
 
 

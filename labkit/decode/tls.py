@@ -199,8 +199,7 @@ def _wire_order(sides: list[_Side]) -> list[tuple[int, int]]:
     for which, side in enumerate(sides):
         packet = 0
         for number, record in enumerate(side.raw):
-            if len(side.stream.segments):
-                packet = max(packet, side.stream.segment_at(record.start).packet)
+            packet = max(packet, side.stream.packet_at(record.start))
             keyed.append((packet, which, number))
     return [(which, number) for _packet, which, number in sorted(keyed)]
 

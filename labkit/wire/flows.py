@@ -125,6 +125,9 @@ class _Segments(_Column[Segment]):
     def at(self, position: int) -> Segment:
         return self._item(bisect_right(self.ends, position))
 
+    def packet_at(self, position: int) -> int:
+        return self.packets[bisect_right(self.ends, position)]
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -142,6 +145,12 @@ class Stream:
         if isinstance(self.segments, _Segments):
             return self.segments.at(position)
         return self.segments[bisect_right(self.segments, position, key=lambda segment: segment.start) - 1]
+
+    def packet_at(self, position: int) -> int:
+        """The packet that brought the byte at `position`; 0 where no packet is known."""
+        if isinstance(self.segments, _Segments):
+            return self.segments.packet_at(position)
+        return self.segment_at(position).packet if self.segments else 0
 
 
 class Burst(NamedTuple):
