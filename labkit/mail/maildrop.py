@@ -5,9 +5,13 @@ section 7). Everything is safe to call from several threads: learners read a mai
 """
 
 import hashlib
+import itertools
 import mailbox
+import os
 import re
+import socket
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from pathlib import Path
 
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _DIGITS = re.compile(r"(\d+)")
+_COUNT = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +79,34 @@ class Maildrop:
 class MaildirMaildrop(Maildrop):
     """One account's messages in a Maildir, which other mail programs can read too.
 
-    A message is written to `tmp`, synced and linked into `new`, so that a killed process leaves it whole or not at all.
-    Raises OSError when the folder cannot be written.
+    A message is written to `tmp`, synced, and then moved to `new`: one step before which it is not stored and after which
+    it is, whole, also when the process is killed. Raises OSError when the folder cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._box = mailbox.Maildir(path, factory=None, create=True)
 
     def append(self, content: bytes) -> str:
         """Store a message and return its uid. When this returns, the message is on disk."""
-        # Files have the local line end: mailbox writes the system's own for each LF, and reads it back as LF.
+        # Files have the local line end, as mailbox reads them. It writes too, but it links the message into `new` before it
+        # removes the one in `tmp`: when that fails, it reports a message as lost that is there.
+        octets = canonical(content).replace(b"\r\n", os.linesep.encode())
         with self._change:
-            return _uid(self._box.add(canonical(content).replace(b"\r\n", b"\n")))
+            key = _new_key()
+            unfinished = self._path / "tmp" / key
+            try:
+                with unfinished.open("xb") as file:
+                    file.write(octets)
+                    file.flush()
+                    os.fsync(file.fileno())
+                unfinished.rename(self._path / "new" / key)
+            except BaseException:
+                unfinished.unlink(missing_ok=True)
+                raise
+        return _uid(key)
 
     def messages(self) -> tuple[Message, ...]:
         """The messages as they are now, in the order of arrival that their file names tell."""
@@ -105,6 +124,13 @@ class MaildirMaildrop(Maildrop):
             for key in self._box.keys():  # noqa: SIM118 (iterating a mailbox gives messages)
                 if _uid(key) in doomed:
                     self._box.discard(key)
+
+
+def _new_key() -> str:
+    """A file name that nobody else gives: time, process, count, host (the Maildir specification's "delivery identifier")."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    host = socket.gethostname().replace("/", r"\057").replace(":", r"\072")
+    return f"{seconds}.M{nanoseconds // 1000}P{os.getpid()}Q{next(_COUNT)}.{host}"
 
 
 def _uid(key: str) -> str:

@@ -34,6 +34,7 @@ AUTOLOGOUT = 600.0  # seconds; RFC 1939 section 3 wants at least 10 minutes
 COMMAND_LIMIT = 255  # octets with CRLF; RFC 2449 section 4
 AUTH_LIMIT = 12_288  # octets with CRLF; what RFC 4954 section 4 wants for a base64 line, and room for every mechanism
 FAILED_LOGINS = 3  # after so many the session ends
+TURN = 100  # replies to one client, before the others have their turn
 
 CRLF = b"\r\n"
 
@@ -446,10 +447,9 @@ class Machine:
 
     def dele(self, match: re.Match[bytes]) -> Reply:
         """DELE: mark a message; only QUIT deletes it."""
-        number = int(match[1])
-        if number not in self._present():
+        if self._message(match[1]) is None:
             return NO_SUCH_MESSAGE
-        self._marked.add(number)
+        self._marked.add(int(match[1]))
         return _ok("Marked for deletion")
 
     def noop(self, match: re.Match[bytes]) -> Reply:
@@ -476,19 +476,24 @@ class Machine:
         """The messages that are not marked, by number."""
         return {n: message for n, message in enumerate(self._messages, 1) if n not in self._marked}
 
+    def _message(self, number: bytes) -> Message | None:
+        """The message of this number, if there is one that is not marked."""
+        n = int(number)
+        return self._messages[n - 1] if 0 < n <= len(self._messages) and n not in self._marked else None
+
     def _summary(self) -> str:
         present = self._present()
         return f"{len(present)} {'message' if len(present) == 1 else 'messages'} ({_size(present.values())} octets)"
 
     def _scan(self, number: bytes | None, fact: Callable[[Message], object]) -> Reply:
-        present = self._present()
         if number is None:
-            return _ok(self._summary(), _listing(f"{n} {fact(message)}" for n, message in present.items()))
-        message = present.get(int(number))
+            listing = _listing(f"{n} {fact(message)}" for n, message in self._present().items())
+            return _ok(self._summary(), listing)
+        message = self._message(number)
         return _ok(f"{int(number)} {fact(message)}") if message else NO_SUCH_MESSAGE
 
     def _deliver(self, number: bytes, part: Callable[[bytes], bytes]) -> Reply:
-        message = self._present().get(int(number))
+        message = self._message(number)
         if message is None:
             return NO_SUCH_MESSAGE
         if not self._utf8 and has_utf8_header(message.content):
@@ -569,7 +574,7 @@ class Pop3Protocol(asyncio.Protocol):
 
     Serves STLS with `tls_context`, through its loop's `start_tls`; without one, STLS is not offered. Inside implicit TLS
     the transport says so itself (extra info `ssl_object`). A reply is one write. While the client does not read, nothing
-    more of what it asked for is prepared, and nothing more is read from it.
+    more of what it asked for is prepared, and nothing more is read from it; nor while others have their turn.
     """
 
     _transport: asyncio.Transport
@@ -609,7 +614,8 @@ class Pop3Protocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what the client said, and answer."""
-        self._last_heard = self._loop.time()
+        if b"\n" in data:  # a command counts, an octet now and then does not (RFC 1939 section 3)
+            self._last_heard = self._loop.time()
         if self._handshaking:
             self._early += data
             return
@@ -625,7 +631,6 @@ class Pop3Protocol(asyncio.Protocol):
         """The client reads again: go on with what it asked for."""
         self._writable = True
         self._last_heard = self._loop.time()
-        self._transport.resume_reading()
         # Not at once: asyncio's transport calls this in the middle of a write and does not expect close() there.
         self._loop.call_soon(self._pump)
 
@@ -636,18 +641,24 @@ class Pop3Protocol(asyncio.Protocol):
             self._watch.cancel()
 
     def _pump(self) -> None:
-        while self._writable and not self._transport.is_closing():
+        for _ in range(TURN):
+            if not self._writable or self._transport.is_closing():
+                return
             match self._machine.next_event():
                 case Send(data):
                     self._transport.write(data)
                 case Signal.NEED_DATA:
+                    self._transport.resume_reading()
                     return
                 case Signal.START_TLS:
-                    self._transport.pause_reading()
-                    self._upgrade = self._upgrade or self._loop.create_task(self._start_tls())
+                    if self._upgrade is None:
+                        self._transport.pause_reading()
+                        self._upgrade = self._loop.create_task(self._start_tls())
                     return
                 case Signal.CLOSE:
                     self._transport.close()
+        self._transport.pause_reading()
+        self._loop.call_soon(self._pump)
 
     async def _start_tls(self) -> None:
         """Become a TLS server on the same connection. A handshake that fails closes it (start_tls does)."""
@@ -676,7 +687,7 @@ class Pop3Protocol(asyncio.Protocol):
             self._watch = self._loop.call_later(AUTOLOGOUT - idle, self._look_at_the_clock)
             return
         self._machine.close()
-        if self._writable:
-            self._transport.close()
-        else:
+        if self._transport.get_write_buffer_size():
             self._transport.abort()  # close() would wait for the client to read
+        else:
+            self._transport.close()

@@ -6,6 +6,7 @@ kept in `outgoing`, where a learner can look at it. Nothing leaves the machine.
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -69,14 +70,10 @@ class MailService:
         content = canonical(content)
         ours = {account.local_part: None for r in recipients if (account := self._account(r))}
         elsewhere = tuple(r for r in recipients if not self._account(r))
-        stored: list[tuple[Maildrop, str]] = []
-        try:
-            for name in ours:
-                stored.append((self.maildrops[name], self.maildrops[name].append(content)))  # noqa: PERF401
-        except OSError:
-            for maildrop, uid in stored:
-                maildrop.delete((uid,))
-            raise
+        with ExitStack() as undo:
+            for maildrop in map(self.maildrops.__getitem__, ours):
+                undo.callback(maildrop.delete, (maildrop.append(content),))
+            undo.pop_all()
         if elsewhere:
             self.outgoing.append(Outgoing(sender, elsewhere, content))
 

@@ -126,7 +126,8 @@ class SmtpProtocol(SMTP):
     def data_received(self, data: bytes) -> None:
         """Octets arrived: keep them for the task."""
         self._pending += data
-        self._heard = self._loop.time()
+        if b"\n" in data:  # a whole line counts, an octet now and then does not
+            self._heard = self._loop.time()
         if self._arrival is not None:
             self._wake()
         elif len(self._pending) > INPUT_LIMIT and not self._paused and self._connection is not None:

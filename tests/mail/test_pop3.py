@@ -177,7 +177,7 @@ def test_autologout_closes_without_a_word_and_deletes_nothing(desk_of: Callable[
 
 def test_autologout_does_not_wait_for_a_client_that_never_reads(desk_of: Callable[..., Desk]) -> None:
     desk = desk_of(a_service())
-    desk.protocol.pause_writing()
+    desk.transport.unsent = 1000
     desk.loop.ahead += AUTOLOGOUT + 1
     desk.rest()
     assert desk.transport.closed == "aborted"
