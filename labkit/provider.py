@@ -5,10 +5,9 @@
 private folder that goes when the provider stops.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -66,7 +65,7 @@ class Provider:
         self._asked_ports = smtp_port, pop3_port
         self._with_keylog = keylog
         self._network = Network()
-        self._folder: Path | None = None
+        self._folder: TemporaryDirectory[str] | None = None
         self._ports: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
@@ -87,7 +86,7 @@ class Provider:
         if self._ports:
             return
         self._service.forget_windows()
-        self._folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+        self._folder = TemporaryDirectory(prefix="labkit-", ignore_cleanup_errors=True)
         try:
             self._network.start()
             self._ports = self._listen()
@@ -100,7 +99,7 @@ class Provider:
         self._network.stop()
         self._ports = None
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.cleanup()
             self._folder = None
 
     def _listen(self) -> tuple[int, int]:
@@ -157,14 +156,14 @@ class Provider:
         """The same as a file, for other programs, while it runs; None when the policy has no TLS."""
         if self.policy.security is Security.NONE or self._folder is None:
             return None
-        path = self._folder / "ca.pem"
+        path = Path(self._folder.name, "ca.pem")
         if not path.exists():
             path.write_text(self.ca_pem, encoding="ascii")
         return path
 
     @property
     def _keylog(self) -> Path | None:
-        return self._folder / "keys.txt" if self._with_keylog and self._folder else None
+        return Path(self._folder.name, "keys.txt") if self._with_keylog and self._folder else None
 
     def settings(self, name: str, **overrides: Any) -> Settings:
         """What the owner of an account has to enter into a mail program; `overrides` are the switches set otherwise."""
