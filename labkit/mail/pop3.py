@@ -13,7 +13,6 @@ into calls on its transport. It uses its transport and its loop, nothing else.
 """
 
 import asyncio
-import binascii
 import hashlib
 import re
 import ssl
@@ -358,8 +357,8 @@ class Machine:
 
     def _decode_and_step(self, encoded: bytes) -> Reply:
         try:
-            response = binascii.a2b_base64(encoded, strict_mode=True)
-        except binascii.Error:
+            response = sasl.unbase64(encoded)
+        except ValueError:
             self._exchange = None
             return _err("That is not base64")
         return self._step(response)

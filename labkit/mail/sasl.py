@@ -1,10 +1,12 @@
 """SASL, the server's side: mechanisms written once, spoken by SMTP's AUTH and POP3's AUTH alike (RFC 4422).
 
 A mechanism is a conversation, so each is a generator: it yields a Challenge, is sent the client's response, and returns
-Success or Failure. Nothing here knows of base64, reply codes or sockets: the protocols carry the octets.
+Success or Failure. Nothing here knows of reply codes or sockets: the protocols carry the octets, as lines of base64.
 """
 
+import base64
 import hmac
+import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,6 +49,9 @@ class Failure:
 _Steps = Generator[Challenge, bytes, Success | Failure]
 _Mechanism = Callable[[bytes | None, Accounts, str, Nonces], _Steps]
 
+# RFC 4648 section 4. Python's own strict mode takes "=" behind whole groups of four before 3.13.
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+
 _CREDENTIALS = Failure(Reason.CREDENTIALS)
 _MALFORMED = Failure(Reason.MALFORMED)
 
@@ -80,6 +85,13 @@ class Exchange:
 def begin(mechanism: str, accounts: Accounts, hostname: str, nonces: Nonces) -> Exchange:
     """Start an exchange. The mechanism's name has no case; the hostname stands in CRAM-MD5's challenge."""
     return Exchange(_MECHANISMS[mechanism.upper()], accounts, hostname, nonces)
+
+
+def unbase64(line: bytes) -> bytes:
+    """The octets of a response as both protocols carry it. Raises ValueError for what is not base64 to the last octet."""
+    if not _BASE64.fullmatch(line):
+        raise ValueError("not base64")
+    return base64.b64decode(line)
 
 
 def _outcome(account: Account | None) -> Success | Failure:

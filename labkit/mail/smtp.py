@@ -9,7 +9,6 @@ no thread, no executor. A message is stored between two awaits, so nothing that 
 # ruff: noqa: N802 (aiosmtpd finds commands by the names of methods)
 
 import asyncio
-import binascii
 import logging
 import re
 import ssl
@@ -477,8 +476,8 @@ def smtp_factory(service: MailService, tls_context: ssl.SSLContext | None = None
 def _response(line: bytes) -> bytes:
     """A client's response from base64 (RFC 4954 section 4)."""
     try:
-        return binascii.a2b_base64(line, strict_mode=True)
-    except binascii.Error:
+        return sasl.unbase64(line)
+    except ValueError:
         raise _Refused("501 5.5.2 Cannot decode that as base64") from None
 
 
