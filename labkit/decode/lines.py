@@ -169,13 +169,14 @@ def locator(stream: Stream) -> Callable[[int], Segment]:
 
 def list_commands(stream: Stream, units: list[Unit]) -> tuple[Command, ...]:
     """The commands among a client's units."""
-    data = stream.data
+    data, packet_at = stream.data, stream.packet_at
     found = []
-    for role, start, end, verb, *_rest in units:
-        if role is Role.COMMAND:
-            words = data[start:end].strip(b"\r\n").split(None, 1)
-            argument = text(words[1]) if len(words) > 1 else ""
-            found.append(Command(verb, argument, stream.packet_at(start), start, end))
+    for unit in units:
+        if unit.role is Role.COMMAND:
+            start, end = unit.start, unit.end
+            words = data[start:end].split(None, 1)
+            argument = text(words[1].rstrip(b"\r\n")) if len(words) > 1 else ""
+            found.append(Command(unit.about, argument, packet_at(start), start, end))
     return tuple(found)
 
 

@@ -26,6 +26,7 @@ from labkit.decode.lines import (
     terminator,
     tls_start,
     upper,
+    verb_of,
     without_line_end,
     word_end,
 )
@@ -125,11 +126,12 @@ class _Scanner:
     def read_client(self) -> list[Unit]:
         client, size = self.client, len(self.client)
         turn, about, mechanism, step = Turn.COMMAND, "", "", 0
+        a_command, tls = Turn.COMMAND, Turn.TLS  # looked up once: sessions by the thousand pass here
         while self.at < size:
-            if turn is Turn.TLS or client.startswith(TLS_RECORD, self.at):
+            if turn is tls or client.startswith(TLS_RECORD, self.at):
                 self.tls = self.plaintext_before_tls()
                 return self.units
-            if turn is Turn.COMMAND:
+            if turn is a_command:
                 unit = self.command()
                 about, mechanism, step = unit.about, unit.mechanism, 0
                 if about == "BDAT" and unit.role is Role.COMMAND:
@@ -144,8 +146,8 @@ class _Scanner:
                 )
             if unit.role is not Role.FRAGMENT:
                 code = self.reply(about, mechanism, step + 1)
-                turn = self.unanswered(about) if code is None else AFTER.get((about, code), Turn.COMMAND)
-        if turn is Turn.TLS:
+                turn = self.unanswered(about) if code is None else AFTER.get((about, code), a_command)
+        if turn is tls:
             self.tls = size
         return self.units
 
@@ -157,13 +159,13 @@ class _Scanner:
         return unit
 
     def command(self) -> Unit:
-        at = self.at
-        end = line_end(self.client, at, len(self.client))
-        if self.lost and not _SHAPE.match(self.client, at):
+        client, at = self.client, self.at
+        end = line_end(client, at, len(client))
+        if self.lost and not _SHAPE.match(client, at):
             return self.add(self.fragment(end))
-        words = self.client[at:end].split(None, 2)
+        words = client[at:end].split(None, 1)
         verb = upper(words[0]) if words else ""
-        mechanism = upper(words[1]) if verb == "AUTH" and len(words) > 1 else ""
+        mechanism = verb_of(words[1]) if verb == "AUTH" and len(words) > 1 else ""
         return self.add(Unit(Role.COMMAND, at, end, verb, "", mechanism))
 
     def fragment(self, end: int) -> Unit:

@@ -32,7 +32,6 @@ from labkit.wire.packets import (
     RST,
     SYN,
     SegmentReader,
-    TcpSegment,
 )
 from labkit.wire.pcap import Frames
 
@@ -308,8 +307,9 @@ def _read_in_place(frames: Frames, connections: "_Connections", report: Progress
                     if length >= 0 and end <= start + size:
                         direction = find(key)
                         if direction is None or flags & _UNUSUAL or (length and sequence != direction.next):
-                            segment = TcpSegment(key, sequence, flags & 0xFF, buffer[end - length : end], length)
-                            connections.segment(segment, (number,))
+                            connections.segment(
+                                key, sequence, flags & 0xFF, buffer[end - length : end], length, (number,)
+                            )
                         elif length:
                             direction.packets.append(number)
                             direction.chunks.append(buffer[end - length : end])
@@ -459,11 +459,13 @@ class _Connections:
     def frame(self, number: int, frame: Frame) -> None:
         """The general path: any frame."""
         if found := self._reader.read(number, frame):
-            self.segment(*found)
+            segment, numbers = found
+            self.segment(*segment, numbers)
 
-    def segment(self, segment: TcpSegment, numbers: Sequence[int]) -> None:
-        """One TCP segment, which came in the packets `numbers`, the last of which completed it."""
-        key, sequence, flags, payload, length = segment
+    def segment(
+        self, key: bytes, sequence: int, flags: int, payload: bytes, length: int, numbers: Sequence[int]
+    ) -> None:
+        """One TCP segment, as a TcpSegment has it, which came in the packets `numbers`; the last of them completed it."""
         direction = self.directions.get(key)
         if direction is None or (flags & SYN and _reused(direction, sequence, flags)):
             direction = self._open(key)
