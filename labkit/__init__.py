@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from labkit.mail.sample import LESSON_ACCOUNTS, sample_message
     from labkit.probe import ReportCard, probe
     from labkit.provider import Provider
+    from labkit.show.explore import explore
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ __all__ = [
     "check",
     "compare",
     "exchange",
+    "explore",
     "hint",
     "predict",
     "probe",
@@ -65,6 +67,7 @@ _HOMES = {
     "labkit.mail.sample": ("LESSON_ACCOUNTS", "sample_message"),
     "labkit.probe": ("ReportCard", "probe"),
     "labkit.provider": ("Provider",),
+    "labkit.show.explore": ("explore",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -164,6 +164,11 @@ class Capture:
         return self._record.frames
 
     @property
+    def named_frames(self) -> Sequence[Frame]:
+        """The packets with the addresses that people know, as a saved file has them."""
+        return self._record.named_frames
+
+    @property
     def packets(self) -> "PacketList":
         """scapy's packets, with the addresses that people know."""
         return self._record.packets

@@ -217,6 +217,14 @@ class Capture:
         return self._keep("frames", self._recording.frames)
 
     @property
+    def named_frames(self) -> Sequence[Frame]:
+        """The packets between the addresses that people know."""
+        if self._book is None or self.engine == "file":
+            return self.frames
+        book = self._book
+        return self._keep("named_frames", lambda: readdress(self.frames, book))
+
+    @property
     def flows(self) -> tuple[Flow, ...]:
         """The TCP connections, between the endpoints that people know."""
         return self._keep("flows", lambda: reassemble(self.frames, self._book))
@@ -224,7 +232,7 @@ class Capture:
     @property
     def packets(self) -> "PacketList":
         """scapy's packets, with the addresses that people know. About 150 µs a packet, and scapy's import once."""
-        return self._keep("packets", lambda: _scapy(self._named()))
+        return self._keep("packets", lambda: _scapy(self.named_frames))
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -244,7 +252,7 @@ class Capture:
                 ).format(given=addresses)
             )
         named = addresses == "names"
-        frames = self._named() if named else self.frames
+        frames = self.named_frames if named else self.frames
         pcap.write(path, frames, comment=self._remark(named), keylog=self.keylog)
         return Path(path)
 
@@ -256,11 +264,6 @@ class Capture:
         if not running:
             self._kept[name] = made
         return made
-
-    def _named(self) -> Sequence[Frame]:
-        if self._book is None or self.engine == "file":
-            return self.frames
-        return readdress(self.frames, self._book)
 
     def _remark(self, named: bool) -> str:
         """The comment of a saved file: which engine made the packets, and who the addresses are."""
