@@ -36,6 +36,8 @@ SHORT_COMMAND = 253
 # Octets; poplib's own 2,048 would lose mail, and no limit would trust the server too far.
 MOST_ITERATIONS = 1_000_000  # of SCRAM: the server names the number, the client does the work
 LONGEST_LINE = 64 * 1024 * 1024
+# OpenSSL's numbers for what a check of a certificate can find (X509_V_ERR_…); its words differ between versions.
+_NOT_YET, _EXPIRED, _OTHER_NAME, _UNKNOWN_ISSUER = {9}, {10}, {62, 64}, {2, 18, 19, 20, 21}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +214,11 @@ class _Smtp(smtplib.SMTP):
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
         return _connected(self._settings, port, self._tls)
+
+    def putcmd(self, cmd: str, args: str = "") -> None:
+        """As smtplib's, but in one spelling: "mail FROM:" has become "mail from:" in its newer versions."""
+        word, colon, rest = args.partition(":")
+        super().putcmd(cmd, word.upper() + colon + rest if cmd in ("mail", "rcpt") else args)
 
     def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
         """As smtplib's, but nothing may come behind the answer to STARTTLS."""
@@ -614,9 +621,10 @@ def _explanation(settings: Settings, port: int, error: Exception) -> LabError:
         case poplib.error_proto(args=(text, *_rest)):
             reason = _shown(text)
             message = _("{server}, port {port}, refused: {reason}. Its reply says what to change.")
-        case ssl.SSLCertVerificationError(verify_message=reason):
+        case ssl.SSLCertVerificationError(verify_code=code, verify_message=words):
+            reason = _found(code) or words
             message = _(
-                "The certificate at {server}, port {port}, was not accepted ({reason}): this may not be the provider. "
+                "The certificate of {server} was not accepted ({reason}): this may not be the provider. "
                 "Nothing secret was sent. Check the server's name and the trusted certificates, and keep the check on."
             )
         case ssl.SSLError(reason=reason):
@@ -639,6 +647,17 @@ def _explanation(settings: Settings, port: int, error: Exception) -> LabError:
         case _other:
             message = _("The connection to {server}, port {port}, failed ({reason}). Check the address and try again.")
     return LabError(message.format(server=settings.server, port=port, reason=reason))
+
+
+def _found(code: int) -> str:
+    """What is wrong with a certificate, in our own words; "" for what is rare."""
+    words = (
+        (_EXPIRED, _("it has expired")),
+        (_NOT_YET, _("it is not valid yet")),
+        (_OTHER_NAME, _("it is made out to another name")),
+        (_UNKNOWN_ISSUER, _("nobody whom this program trusts has issued it")),
+    )
+    return next((found for codes, found in words if code in codes), "")
 
 
 def _bytes(text: bytes | str) -> bytes:
