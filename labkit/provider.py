@@ -37,7 +37,8 @@ class Provider:
     policy: a preset's name or a Policy. accounts: hanako and taro with fresh random passwords when none are given.
     maildir: a folder that keeps the mail; without it, mail is in memory. smtp_port, pop3_port: 0 takes a free one.
     certificate: which of the lab's certificates it shows. keylog: write the TLS session keys, so that its captures can be
-    opened. repeatable: fixed accounts and challenges, so that a lesson's outputs are the same everywhere.
+    opened. repeatable: fixed accounts and challenges, and a clock that only `clock.advance` moves, so that a lesson's
+    outputs are the same everywhere.
     Raises UnknownPolicy and BadSetting at once, PortTaken from `start`.
     """
 

@@ -5,14 +5,18 @@ from datetime import timedelta
 
 
 class Clock:
-    """Seconds since an arbitrary start. It runs with the machine's monotonic clock and can be moved forward."""
+    """Seconds since an arbitrary start. It runs with the machine's monotonic clock and can be moved forward.
 
-    def __init__(self) -> None:
+    still: it moves only by `advance`, so that what a lesson shows does not depend on how long its learner takes.
+    """
+
+    def __init__(self, *, still: bool = False) -> None:
+        self._still = still
         self._moved = 0.0
 
     def now(self) -> float:
         """The time, in seconds."""
-        return time.monotonic() + self._moved
+        return self._moved if self._still else time.monotonic() + self._moved
 
     def advance(self, *, minutes: float = 0, seconds: float = 0) -> None:
         """Move the clock forward. Raises ValueError for a move into the past."""

@@ -38,7 +38,8 @@ class MailService:
     policy: a Policy or the name of a preset (raises UnknownPolicy). accounts: hanako and taro when none are given; they
     take the policy's login format (raises BadAccount when two accounts then share a login). clock: time for the
     POP-before-SMTP window. maildir: a folder that gets one Maildir per account (raises LabError when that cannot be);
-    without it, mail is kept in memory. repeatable: salts, challenges and nonces are the same in every run, for a lesson.
+    without it, mail is kept in memory. repeatable: salts, challenges and nonces are the same in every run, and the clock
+    stands still until it is advanced, for a lesson.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class MailService:
     ) -> None:
         self.policy = resolve(policy)
         self.hostname = DOMAIN
-        self.clock = clock or Clock()
+        self.clock = clock or Clock(still=repeatable)
         self.repeatable = repeatable
         self.nonces = Counted() if repeatable else Nonces()
         self.accounts = Accounts(_in_format(accounts, self.policy), _LESSON_KEY if repeatable else None)

@@ -1,0 +1,33 @@
+"""The clock that a lesson can move."""
+
+import time
+
+import pytest
+
+from labkit.mail.clock import Clock
+
+
+def test_it_runs_with_time_and_can_be_moved_ahead_of_it() -> None:
+    clock = Clock()
+    before, began = clock.now(), time.monotonic()
+    while time.monotonic() == began:
+        pass
+    assert clock.now() > before
+    clock.advance(minutes=30, seconds=1)
+    assert clock.now() - before >= 1801
+
+
+def test_a_still_one_moves_only_when_it_is_moved() -> None:
+    clock = Clock(still=True)
+    before, began = clock.now(), time.monotonic()
+    while time.monotonic() == began:
+        pass
+    assert clock.now() == before
+    clock.advance(minutes=15, seconds=-1)
+    assert clock.now() - before == 899
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_it_never_goes_back(still: bool) -> None:
+    with pytest.raises(ValueError, match="only moves forward"):
+        Clock(still=still).advance(seconds=-1)
