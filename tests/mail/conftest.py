@@ -28,7 +28,9 @@ def quiet(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -
     with caplog.at_level(logging.WARNING, "asyncio"):
         yield
     records = [record for phase in ("call", "teardown") for record in caplog.get_records(phase)]  # type: ignore[arg-type]
-    assert [record.getMessage() for record in records if record.name == "asyncio"] == []
+    said = [record.getMessage() for record in records if record.name == "asyncio"]
+    # In Python's development mode asyncio also reports what took over 100 ms, as anything may on a busy machine.
+    assert [message for message in said if not message.startswith("Executing ")] == []
     assert capfd.readouterr().err == ""
 
 

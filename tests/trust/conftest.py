@@ -10,8 +10,8 @@ from tests.mail.conftest import quiet
 __all__ = ["quiet"]
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def tidy() -> Iterator[None]:
-    """What a test leaves unclosed complains here, and that fails the test."""
+    """What the tests of a module leave unclosed complains here, and that fails the test."""
     yield
     gc.collect()
