@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from labkit.capture import Capture, Flow
-from labkit.decode.conversation import Kind, Line, Protocol
+from labkit.decode.conversation import Conversation, Kind, Line, Protocol
 from labkit.decode.exposure import Fact, Verdict
 from labkit.decode.spans import Span, leaves
 from labkit.errors import LabError
@@ -109,6 +109,24 @@ def spans(capture: Capture, lines: Sequence[Line]) -> tuple[tuple[Span, ...], ..
     return tuple(
         tuple(span for span in every[line.side] if line.start <= span.start and span.end <= line.end) for line in lines
     )
+
+
+def every_span(*conversations: Conversation) -> Iterator[Span]:
+    """All spans of both sides, outer ones before those inside them."""
+    waiting = [span for talk in reversed(conversations) for side in reversed(Side) for span in reversed(talk.spans(side))]
+    while waiting:
+        span = waiting.pop()
+        yield span
+        waiting.extend(reversed(span.children))
+
+
+def opened(capture: Capture) -> tuple[Conversation, ...]:
+    """What the keys that came with a capture open of it, a conversation for each connection. Raises Missing."""
+    unlocked = capture.unlock() if capture.keylog else capture
+    found = tuple(flow.opened for flow in unlocked.flows if flow.opened)
+    if not found:
+        raise Missing(_("No key opens this capture: record it with the provider that has keylog=True."))
+    return found
 
 
 def decoded(line: Line) -> str:
