@@ -51,6 +51,16 @@ def turns(capture: Capture) -> tuple[Turn, ...]:
     return tuple(turn for flow in smtp_flows(capture) for turn in _turns(flow))
 
 
+def pop3_flows(capture: Capture) -> tuple[Flow, ...]:
+    """The POP3 connections that begin in the clear, in order."""
+    return tuple(flow for flow in capture.flows if flow.protocol is Protocol.POP3)
+
+
+def pop3_turns(capture: Capture) -> tuple[Turn, ...]:
+    """Each line of the client's commands with the line that answered it, in all POP3 connections."""
+    return tuple(turn for flow in pop3_flows(capture) for turn in _turns(flow))
+
+
 def _turns(flow: Flow) -> Iterator[Turn]:
     asked: Line | None = None
     for line in flow.lines:
