@@ -1,16 +1,8 @@
-"""Flows by hand: a dialogue written as (side, bytes) turns, cut into packets at will; and what tshark says of a capture."""
+"""Flows by hand: a dialogue written as (side, bytes) turns, cut into packets at will."""
 
-import shutil
-import subprocess
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-import pytest
-
-from labkit.decode.conversation import Conversation, converse
-from labkit.wire import pcap
-from labkit.wire.flows import Burst, Endpoint, Flow, Gap, Segment, Side, Stream, reassemble
+from labkit.wire.flows import Burst, Endpoint, Flow, Gap, Segment, Side, Stream
 
 C, S = Side.CLIENT, Side.SERVER
 
@@ -62,41 +54,6 @@ def flow_of(
         closed="fin",
         bursts=tuple(bursts),
     )
-
-
-def tshark_rows(capture: Path, protocol: str, *fields: str) -> list[list[list[str]]]:
-    """What tshark finds: for each of its packets that speaks `protocol`, the values of each field."""
-    if shutil.which("tshark") is None:
-        pytest.skip("tshark is not installed")
-    asked = [argument for field in fields for argument in ("-e", field)]
-    command = [
-        "tshark",
-        "-r",
-        str(capture),
-        "-Y",
-        protocol,
-        "-T",
-        "fields",
-        "-E",
-        "occurrence=a",
-        "-E",
-        "aggregator=\x1f",
-        *asked,
-    ]
-    found = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", errors="backslashreplace")
-    rows = (line.split("\t") for line in found.stdout.split("\n") if line)
-    return [[[value for value in column.split("\x1f") if value] for column in row] for row in rows]
-
-
-@pytest.fixture(scope="session")
-def conversations_of(shared_captures: Path) -> Callable[[str], tuple[Conversation, ...]]:
-    """The conversations of a public capture, by its file name."""
-
-    @cache
-    def read(name: str) -> tuple[Conversation, ...]:
-        return tuple(converse(flow) for flow in reassemble(pcap.read(shared_captures / name).frames))
-
-    return read
 
 
 def flow_from(client: Stream, server: Stream, port: int) -> Flow:

@@ -1,8 +1,6 @@
-"""POP3: sessions of the RFCs, what may go wrong on a wire, and what tshark says of captures by others."""
+"""POP3: sessions of the RFCs, and what may go wrong on a wire."""
 
 import hashlib
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,7 @@ from labkit.decode import pop3
 from labkit.decode.conversation import Conversation, Kind, converse
 from labkit.decode.spans import Span, Visibility, leaves, untiled
 from labkit.wire.flows import Gap, Side
-from tests.decode.conftest import C, S, flow_of, tshark_rows
+from tests.decode.conftest import C, S, flow_of
 
 GREETING = (S, b"+OK POP3 server ready <1896.697170952@dbc.mtview.ca.us>\r\n")
 
@@ -184,37 +182,3 @@ def test_every_command_and_capability_has_a_meaning() -> None:
     answer = b"".join(key.encode() + b" x\r\n" for key in pop3.CAPABILITIES)
     told = spans(session((C, b"CAPA\r\n"), (S, b"+OK\r\n" + answer + b".\r\n")), S)
     assert all(f"pop3.capa.{key.lower()}" in told for key in pop3.CAPABILITIES)
-
-
-# --- tshark ----------------------------------------------------------------------------------------------------------
-
-POP3_CAPTURES = ["sv_pop3-auth-01.pcap", "sv_pop3.pcap", "zeek_pop3-unknown-commands.pcap", "zeek_pop3.pcap"]
-
-# Where tshark 4.0 sees other commands or status indicators than we do: how many it has too much and lacks, and why.
-DIFFERENCES: dict[str, tuple[int, int, str]] = {
-    "sv_pop3-auth-01.pcap": (
-        1,
-        1,
-        "RFC 5034 section 4: after + comes a response in base64, no command; + is a status.",
-    ),
-    "zeek_pop3.pcap": (3, 3, "RFC 5034 section 4: after + comes a response in base64, no command; + is a status."),
-}
-
-
-@pytest.mark.parametrize("name", POP3_CAPTURES)
-def test_commands_and_indicators_agree_with_tshark(
-    name: str, shared_captures: Path, conversations_of: Callable[[str], tuple[Conversation, ...]]
-) -> None:
-    rows = tshark_rows(
-        shared_captures / name, "pop", "pop.request.command", "pop.request.parameter", "pop.response.indicator"
-    )
-    ours = conversations_of(name)
-    surplus, missing, why = DIFFERENCES.get(name, (0, 0, ""))
-    theirs = [verb for row in rows for verb in row[0] if verb.upper() in pop3.VERBS]
-    assert len([verb for row in rows for verb in row[0]]) - len(theirs) == surplus, why
-    assert [verb for conversation in ours for verb in verbs(conversation)] == [verb.upper() for verb in theirs]
-    codes = [reply.code for conversation in ours for reply in conversation.replies]
-    assert codes.count("+") == missing, why
-    assert [code for code in codes if code != "+"] == [code for row in rows for code in row[2]]
-    arguments = [command.argument for conversation in ours for command in conversation.commands if command.argument]
-    assert arguments == [parameter for row in rows for parameter in row[1]]

@@ -1,7 +1,4 @@
-"""SMTP: sessions of the RFCs, what may go wrong on a wire, and what tshark says of captures by others."""
-
-from collections.abc import Callable
-from pathlib import Path
+"""SMTP: sessions of the RFCs, and what may go wrong on a wire."""
 
 import pytest
 
@@ -10,7 +7,7 @@ from labkit.decode.conversation import Conversation, Kind, converse
 from labkit.decode.lines import Role
 from labkit.decode.spans import Visibility, leaves, untiled
 from labkit.wire.flows import Gap, Side
-from tests.decode.conftest import C, S, flow_of, tshark_rows
+from tests.decode.conftest import C, S, flow_of
 
 HELLO = [(S, b"220 mail.example ESMTP\r\n"), (C, b"EHLO client.example\r\n"), (S, b"250-mail.example\r\n250 HELP\r\n")]
 
@@ -287,80 +284,3 @@ def test_the_listing_makes_no_spans_and_follows_the_replies() -> None:
     assert [command.verb for command in smtp.commands(flow.client_stream, flow.server_stream)] == ["EHLO", "AUTH"]
     reading = smtp.scan(flow.client_stream, flow.server_stream)
     assert [unit.role for unit in reading.client] == [Role.COMMAND, Role.COMMAND, Role.RESPONSE]
-
-
-# --- tshark ----------------------------------------------------------------------------------------------------------
-
-SMTP_CAPTURES = [
-    "sv_bug-3616-smtp.pcap",
-    "sv_smtp-data-rejected.pcap",
-    "sv_smtp-errors.pcap",
-    "sv_smtp-interactive.pcap",
-    "sv_smtp-long-command.pcap",
-    "zeek_rfc3030-bdat-example1.pcap",
-    "zeek_smtp-attachment-msg.pcap",
-    "zeek_smtp-bdat-pipeline-8bitmime.pcap",
-    "zeek_smtp-mail-transactions-invalid.pcap",
-    "zeek_smtp-one-side-only.pcap",
-    "zeek_smtp-starttls.pcap",
-    "zeek_smtp.pcap",
-]
-
-# Where tshark 4.0 sees other commands than we do: what it lacks, what it has too much, and who says what is right.
-DIFFERENCES: dict[str, tuple[list[str], list[str], str]] = {
-    "sv_smtp-data-rejected.pcap": (
-        ["RSET", "MAIL", "RCPT", "DATA"],
-        [],
-        "RFC 5321 section 4.3.2: after 503 no message follows DATA, so what comes next are commands.",
-    ),
-    "sv_smtp-long-command.pcap": (
-        [],
-        ["QUIT"],
-        "RFC 4954 section 4: after 334 the line QUIT is a response in base64; this server goes on to ask for the password.",
-    ),
-    "zeek_smtp-bdat-pipeline-8bitmime.pcap": (
-        ["MAIL", "RCPT", "BDAT", "MAIL", "RCPT", "BDAT"],
-        [],
-        "RFC 2920 section 3.1: commands may come together in one segment; RFC 3030 section 2: BDAT is one of them.",
-    ),
-    "zeek_smtp-mail-transactions-invalid.pcap": (
-        ["HELLO,", ".", "HELLO,", ".", "HELLO,", "."],
-        [],
-        "RFC 5321 section 4.3.2: after 503 no message follows DATA; this server too answers each of the lines with 500.",
-    ),
-    "zeek_smtp-starttls.pcap": (
-        ["STARTTLS"],
-        ["STAR"],
-        "RFC 3207 section 4: the command is STARTTLS; tshark takes its first four letters and calls the rest a parameter.",
-    ),
-    "sv_smtp-errors.pcap": (
-        ["QUIT"],
-        [],
-        "RFC 5321 section 4.1.1.10: QUIT follows the terminator of the message in the second flow.",
-    ),
-}
-
-
-def known(commands: list[str]) -> list[str]:
-    """Without the binary garbage that one capture sends to an SMTP server: every line of it is an unknown command."""
-    return [verb for verb in commands if verb.isascii() and (len(verb) > 1 or verb == ".") and "\\" not in verb]
-
-
-@pytest.mark.parametrize("name", SMTP_CAPTURES)
-def test_commands_and_codes_agree_with_tshark(
-    name: str, shared_captures: Path, conversations_of: Callable[[str], tuple[Conversation, ...]]
-) -> None:
-    rows = tshark_rows(shared_captures / name, "smtp", "smtp.req.command", "smtp.req.parameter", "smtp.response.code")
-    ours = [conversation for conversation in conversations_of(name) if conversation.protocol == "smtp"]
-    missing, surplus, why = DIFFERENCES.get(name, ([], [], ""))
-    mine = known([verb for conversation in ours for verb in verbs(conversation)])
-    theirs = [verb.upper() for row in rows for verb in row[0]]
-    assert sorted([*mine, *surplus]) == sorted([*theirs, *missing]), why
-    assert [code for conversation in ours for code in codes(conversation)] == [code for row in rows for code in row[2]]
-    if not why:
-        arguments = [command.argument for conversation in ours for command in conversation.commands if command.argument]
-        assert arguments == [parameter for row in rows for parameter in row[1]]
-
-
-def test_every_difference_from_tshark_has_its_rfc() -> None:
-    assert all("RFC" in why for _missing, _surplus, why in DIFFERENCES.values())

@@ -22,6 +22,7 @@ from labkit.decode.x509 import certificate
 from labkit.wire import pcap
 from labkit.wire.flows import Flow, Gap, Side, Stream, reassemble
 from tests.decode.handshakes import NAME, Exchange, Maker, cut_again
+from tests.decode.tshark import rows
 
 # capture, TCP port of the server, how tshark is told
 CAPTURES = {
@@ -63,11 +64,9 @@ def flows_of(path: Path) -> tuple[Flow, ...]:
 
 
 def tshark(path: Path, options: list[str], *fields: str, only: str = "tls") -> list[list[str]]:
-    options = ["-o", "tcp.reassemble_out_of_order:TRUE", *options]
-    command = ["tshark", "-r", str(path), *options, "-Y", only, "-T", "fields", "-E", "aggregator=|"]
-    command += [part for field in fields for part in ("-e", field)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line.split("\t") for line in done.stdout.splitlines()]
+    """tshark's fields, several values of one joined with |."""
+    found = rows(path, only, *fields, options=["-o", "tcp.reassemble_out_of_order:TRUE", *options])
+    return [["|".join(values) for values in row] for row in found]
 
 
 def of_field(spans: tuple[Span, ...], field: str) -> list[Span]:
