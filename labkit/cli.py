@@ -351,18 +351,14 @@ def lab(options: tuple[str, ...]) -> None:
     \b
     Example: labkit lab --no-browser --port 8899
     """
-    import subprocess
+    from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
 
     places = (Path.cwd() / "notebooks", Path(labkit.__file__).parent.parent / "notebooks")
     folder = next((place for place in places if (place / "en").is_dir()), None)
     if folder is None:
         raise BadSetting(_("There is no notebooks folder here. Change to the folder that you cloned and try again."))
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        f"--ServerApp.root_dir={folder}",
-        "--LabApp.default_url=/lab/tree/en",
-        *options,
-    ]
-    raise SystemExit(subprocess.run(command, check=False).returncode)  # noqa: S603 - our own interpreter
+    # JupyterLab would ask whether it may fetch its news, and PyPI for its newest version: here nothing leaves the machine.
+    os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
+        filter(None, [str(Path(labkit.__file__).parent / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH")])
+    )
+    LabApp.launch_instance([f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/en", *options])

@@ -125,6 +125,7 @@ function spanTree(words, looks, chosen, next) {
   let typedAt = 0;
 
   function show(tree) {
+    const held = pane.contains(document.activeElement); // the kernel may answer when the focus is here already
     entries = [];
     current = null;
     const root = make("ul", { role: "tree", "aria-label": words.tree });
@@ -160,7 +161,7 @@ function spanTree(words, looks, chosen, next) {
     for (let entry = last; entry?.branch; entry = entries[entry.index + 1]) open(entry, true);
     pane.replaceChildren(root, ...(tree.note ? [make("p", { class: "labkit-note" }, tree.note)] : []));
     pane.scrollTop = 0;
-    rove(null, entries[0]?.item, false);
+    rove(null, entries[0]?.item, held);
   }
 
   function open(entry, whether) {
@@ -242,6 +243,7 @@ function byteGrid(words, chosen, next) {
   let current = 0;
 
   function show(tree) {
+    const held = pane.contains(document.activeElement);
     cells = [];
     current = 0;
     const grid = make("div", { role: "grid", "aria-label": words.bytes, "aria-multiselectable": "true" });
@@ -254,7 +256,7 @@ function byteGrid(words, chosen, next) {
     }
     pane.replaceChildren(grid);
     pane.scrollTop = 0;
-    rove(null, cells[0]?.hex, false);
+    rove(null, cells[0]?.hex, held);
   }
 
   function line(octets, from, to, offset) {
