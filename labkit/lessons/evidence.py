@@ -73,8 +73,46 @@ def _turns(flow: Flow) -> Iterator[Turn]:
 
 def was_sent(capture: Capture) -> bool:
     """Whether a letter crossed the wire in the clear and the server took it."""
-    pairs = ((a, b) for flow in smtp_flows(capture) for a, b in pairwise(flow.lines))
+    return any(map(_taken, smtp_flows(capture)))
+
+
+def _taken(flow: Flow) -> bool:
+    pairs = pairwise(flow.lines)
     return any(a.kind is Kind.MESSAGE and b.side is Side.SERVER and b.text.startswith("250") for a, b in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """An SMTP connection, begun in the clear, that named a sender. turns: its commands. taken: the server took a letter."""
+
+    turns: tuple[Turn, ...]
+    taken: bool
+
+    @property
+    def mail(self) -> Turn:
+        """The first MAIL command with its answer."""
+        return next(turn for turn in self.turns if turn.verb == "MAIL")
+
+    @property
+    def sender(self) -> str:
+        """The address that MAIL named."""
+        return self.mail.asked.text.partition("<")[2].partition(">")[0]
+
+    @property
+    def refused(self) -> bool:
+        """Whether MAIL was answered 530: whoever sends has to do something first (RFC 4954 section 6)."""
+        return self.mail.code == "530"
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether AUTH succeeded."""
+        return any(turn.code == "235" for turn in self.turns)
+
+
+def sendings(capture: Capture) -> tuple[Sending, ...]:
+    """Each SMTP connection, begun in the clear, in which somebody named a sender; in order."""
+    told = ((tuple(_turns(flow)), _taken(flow)) for flow in smtp_flows(capture))
+    return tuple(Sending(turns, taken) for turns, taken in told if any(turn.verb == "MAIL" for turn in turns))
 
 
 def verdict(capture: Capture, fact: Fact) -> Verdict:
