@@ -59,7 +59,7 @@ class Guessed(Outcome):
     @property
     def conclusion(self) -> str:
         if self.password is None:
-            return _("No word fits. That does not make the password safe: it is not in this list, and other lists are longer.")
+            return _("No word fits. That does not make the password safe: there are longer lists than this one.")
         return _("The password is found, and the server has noticed nothing: a simple password is no protection here.")
 
 
@@ -88,15 +88,22 @@ def guess(capture: Capture, words: Iterable[str] = WORDS) -> Guessed:
 def _cram_md5(login: Login) -> tuple[Fits, int]:
     """RFC 2195 section 2: HMAC-MD5 of the challenge under the password."""
     (challenge,), (response,) = login.challenges, login.responses
-    digest = bytes.fromhex(response.rpartition(b" ")[2].decode())
+    digest = _md5(response.rpartition(b" ")[2].decode())
     return (lambda word: hmac.digest(word.encode(), challenge, "md5") == digest), 1
 
 
 def _apop(login: Login) -> tuple[Fits, int]:
     """RFC 1939 section 7: MD5 of the greeting's timestamp and the password."""
     stamp = login.asked[0].encode()
-    digest = bytes.fromhex(login.sent[0].split()[-1])
+    digest = _md5(login.sent[0].split()[-1])
     return (lambda word: hashlib.md5(stamp + word.encode(), usedforsecurity=False).digest() == digest), 1
+
+
+def _md5(words: str) -> bytes:
+    digest = bytes.fromhex(words)
+    if len(digest) != 16:
+        raise ValueError
+    return digest
 
 
 def _scram_sha_256(login: Login) -> tuple[Fits, int]:

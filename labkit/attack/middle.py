@@ -61,9 +61,14 @@ class Leg(asyncio.Protocol):
     async def start_tls(self, context: ssl.SSLContext, server_name: str | None = None) -> None:
         """Speak TLS from here on: as a client with the server of that name, else as a server."""
         self.reader = asyncio.StreamReader(LINE_LIMIT)
-        secured = await asyncio.get_running_loop().start_tls(
-            self.transport, self, context, server_side=server_name is None, server_hostname=server_name
-        )
+        secured = None
+        try:
+            secured = await asyncio.get_running_loop().start_tls(
+                self.transport, self, context, server_side=server_name is None, server_hostname=server_name
+            )
+        finally:
+            if secured is None:  # asyncio has closed the connection, and tells nobody
+                self._lost.set()
         if secured is None:  # what asyncio returns when the other end leaves during the handshake
             raise ConnectionAbortedError
         self.transport = secured
@@ -77,9 +82,11 @@ class Leg(asyncio.Protocol):
     async def close(self) -> None:
         """Close, and do not wait long for the other end to agree."""
         self.transport.close()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._lost.wait(), PATIENCE)
-        self.transport.abort()
+        try:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), PATIENCE)
+        finally:
+            self.transport.abort()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +171,12 @@ class Middle:
 
     def capture(self, engine: str = "auto") -> Capture:
         """Record the victim's leg; the provider's leg is in `provider.capture()`. engine: as for a provider."""
+        return self._record(engine)
+
+    def _record(self, engine: str, keylog: Path | None = None) -> Capture:
         standard = STANDARD_PORTS[self._provider.policy.security]
         book = AddressBook({(HOST, port): known for port, known in zip(self._running(), standard, strict=True)})
-        return Capture(self._network.record(engine, book=book))
+        return Capture(self._network.record(engine, book=book), keylog_file=keylog)
 
     def _listen(self, speech: Speech, port: int) -> int:
         serve = partial(self._serve, speech, port)
@@ -187,15 +197,17 @@ class Middle:
     async def _serve(self, speech: Speech, port: int, victim: Leg) -> None:
         implicit = self._provider.policy.security is Security.SSL
         tls, name = (self._provider_tls(), DOMAIN) if implicit else (None, None)
-        real: Leg | None = None
-        with contextlib.suppress(OSError, ValueError):  # one of the two has gone: so does the middle
+        legs = [victim]
+        try:
             _transport, real = await asyncio.get_running_loop().create_connection(
                 Leg, HOST, port, ssl=tls, server_hostname=name
             )
+            legs.append(real)
             await self._pass_on(speech, victim, real)
-        for leg in (victim, real):
-            if leg is not None:
-                await leg.close()
+        except (OSError, ValueError):
+            pass  # one of the two has gone, or has said what no mail program says: so the middle goes too
+        finally:
+            await asyncio.gather(*(leg.close() for leg in legs))
 
     async def _pass_on(self, speech: Speech, victim: Leg, real: Leg) -> None:
         raise NotImplementedError
@@ -266,7 +278,6 @@ class Impersonate(Middle):
             message = _("An impostor has no certificate {name!r}, only one that is wrong: choose one of {names}.")
             raise BadSetting(message.format(name=str(certificate), names=", ".join(wrong)))
         self._certificate = Certificate(certificate)
-        self._keys = ""
         self._folder: Path | None = None
         self._recorded: Capture | None = None
 
@@ -276,7 +287,7 @@ class Impersonate(Middle):
             return
         self._folder = Path(tempfile.mkdtemp(prefix="labkit-"))
         super().start()
-        self._recorded = self.capture()
+        self._recorded = self._record("tap", self._keylog)  # what its own sockets had
         self._recorded.start()
 
     def stop(self) -> None:
@@ -284,7 +295,6 @@ class Impersonate(Middle):
         if self._recorded is not None:
             self._recorded.stop()
         if self._folder is not None:
-            self._keys = self._read_keys()
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
         super().stop()
@@ -297,11 +307,9 @@ class Impersonate(Middle):
         """
         if self._recorded is None:
             raise _not_running()
-        return _Opened(self._recorded, self._read_keys() if self._folder else self._keys)
-
-    def _read_keys(self) -> str:
         path = self._keylog
-        return path.read_text(encoding="ascii") if path is not None and path.exists() else ""
+        running = path is not None and path.exists()
+        return _Opened(self._recorded, path.read_text(encoding="ascii") if path and running else self._recorded.keylog)
 
     @property
     def _keylog(self) -> Path | None:

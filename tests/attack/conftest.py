@@ -1,0 +1,73 @@
+"""What the tests of the attacks share: nothing is left behind, and servers that play a part line by line."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from labkit.capture import Capture
+from labkit.wire.capture import AddressBook
+from labkit.wire.network import HOST, Network
+from tests.mail.conftest import quiet
+
+__all__ = ["quiet"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No thread outlives a test."""
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network() as network:
+        yield network
+
+
+class Scripted(asyncio.Protocol):
+    """A server that greets, and answers each line it hears with the next line of its part."""
+
+    def __init__(self, *part: bytes) -> None:
+        self._part = iter(part)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._say()
+
+    def data_received(self, data: bytes) -> None:
+        for _line in data.splitlines():
+            self._say()
+
+    def _say(self) -> None:
+        said = next(self._part, b"")
+        if said:
+            self._transport.write(said + b"\r\n")
+        else:
+            self._transport.close()
+
+
+@pytest.fixture
+def play(network: Network) -> Callable[..., Capture]:
+    """A capture of a dialogue that is given line by line: the server's greeting, then the client and the server in turn."""
+
+    def played(port: int, *lines: bytes) -> Capture:
+        listener = network.listen(lambda: Scripted(*lines[::2]))
+        book = AddressBook({(HOST, listener.port): port})
+        with (
+            Capture(network.record("tap", book=book)) as capture,
+            socket.create_connection((HOST, listener.port), 10) as client,
+            client.makefile("rb") as said,
+        ):
+            said.readline()
+            for line in lines[1::2]:
+                client.sendall(line + b"\r\n")
+                said.readline()
+        return capture
+
+    return played
