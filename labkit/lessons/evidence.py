@@ -73,20 +73,27 @@ def _turns(flow: Flow) -> Iterator[Turn]:
 
 def was_sent(capture: Capture) -> bool:
     """Whether a letter crossed the wire in the clear and the server took it."""
-    return any(map(_taken, smtp_flows(capture)))
+    return any(map(_accepted, smtp_flows(capture)))
 
 
-def _taken(flow: Flow) -> bool:
+def _accepted(flow: Flow) -> Line | None:
+    """The server's line that took a letter."""
     pairs = pairwise(flow.lines)
-    return any(a.kind is Kind.MESSAGE and b.side is Side.SERVER and b.text.startswith("250") for a, b in pairs)
+    answers = (b for a, b in pairs if a.kind is Kind.MESSAGE and b.side is Side.SERVER)
+    return next((line for line in answers if line.text.startswith("250")), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """An SMTP connection, begun in the clear, that named a sender. turns: its commands. taken: the server took a letter."""
+    """An SMTP connection, begun in the clear, that named a sender. accepted: the line with which a letter was taken."""
 
     turns: tuple[Turn, ...]
-    taken: bool
+    accepted: Line | None
+
+    @property
+    def taken(self) -> bool:
+        """Whether the server took a letter."""
+        return self.accepted is not None
 
     @property
     def mail(self) -> Turn:
@@ -111,8 +118,8 @@ class Sending:
 
 def sendings(capture: Capture) -> tuple[Sending, ...]:
     """Each SMTP connection, begun in the clear, in which somebody named a sender; in order."""
-    told = ((tuple(_turns(flow)), _taken(flow)) for flow in smtp_flows(capture))
-    return tuple(Sending(turns, taken) for turns, taken in told if any(turn.verb == "MAIL" for turn in turns))
+    told = ((tuple(_turns(flow)), _accepted(flow)) for flow in smtp_flows(capture))
+    return tuple(Sending(turns, accepted) for turns, accepted in told if any(turn.verb == "MAIL" for turn in turns))
 
 
 def verdict(capture: Capture, fact: Fact) -> Verdict:
