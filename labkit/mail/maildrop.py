@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_LINE_END = re.compile(rb"\r\n|\r|\n")
 _DIGITS = re.compile(r"(\d+)")
 _COUNT = itertools.count(1)
 
@@ -34,7 +33,8 @@ def canonical(content: bytes) -> bytes:
     """The message with every line end made CRLF, the last one included; a message of no octets stays one."""
     line_ends = content.count(b"\r\n")
     if content.count(b"\r") != line_ends or content.count(b"\n") != line_ends:
-        content = _LINE_END.sub(b"\r\n", content)
+        # Three passes in C: a pattern would take a quarter of a minute for the largest message of nothing but bare LF.
+        content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
     return content if not content or content.endswith(b"\r\n") else content + b"\r\n"
 
 

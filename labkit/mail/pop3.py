@@ -538,10 +538,11 @@ def stuff(content: bytes) -> bytes:
 
 def top(content: bytes, lines: int) -> bytes:
     """Header, blank line and so many lines of the body (RFC 1939 section 7, TOP); everything if there are not so many."""
-    body = content[_header_end(content) :]
-    wanted = min(lines, len(body))
-    parts = body.split(CRLF, wanted)
-    return content[: len(content) - len(parts[wanted])] if len(parts) > wanted else content
+    begin = _header_end(content)
+    # Possessive: nothing is remembered of the lines, of which there may be millions.
+    wanted = re.compile(rb"(?:[^\n]*+\n){0,%d}+" % min(lines, len(content)))
+    match = wanted.match(content, begin)
+    return content[: match.end()] if match else content
 
 
 def has_utf8_header(content: bytes) -> bool:
