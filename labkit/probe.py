@@ -254,6 +254,8 @@ def _port(port: int) -> int:
 
 def _trust(trusted_ca: str | None) -> ssl.SSLContext:
     try:
+        if trusted_ca == "":
+            raise ValueError(_("it is empty"))
         context = ssl.create_default_context(cadata=trusted_ca)
     except (ssl.SSLError, ValueError) as error:
         message = _("trusted_ca holds no certificate in PEM ({reason}): give the text of the authority's certificate.")
