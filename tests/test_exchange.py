@@ -140,3 +140,9 @@ def test_a_mistake_is_said_before_anything_runs(mistake: dict[str, object]) -> N
     policies = mistake["policies"]
     with pytest.raises((UnknownPolicy, EngineUnavailable), match=r"Choose|choose"):
         compare(*policies, engine=str(mistake.get("engine", "auto")))  # type: ignore[misc]
+
+
+def test_exchange_stays_a_function_after_compare_was_used() -> None:
+    """The import system gives the module's name to the package, where the function's public name is the same."""
+    assert callable(labkit.compare)
+    assert labkit.exchange("plaintext", engine="tap").policy is POLICIES["plaintext"]
