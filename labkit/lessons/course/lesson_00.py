@@ -289,7 +289,7 @@ def _left(capture: Capture) -> str:
 def _left_in_words(capture: Capture) -> str:
     if _left(capture) == "a":
         return _("The passwords are hidden, and so is the server's name.")
-    text = _("The passwords are {password}; the server's name, `{server}`, is {name}; of the letter there is {size}.")
+    text = _("The passwords are {password}; the server's name, `{server}`, is {name}; of the letter, {size}.")
     return text.format(
         password=_(verdict(capture, Fact.PASSWORD).value),
         server=value(capture, Fact.SERVER_NAME),
@@ -339,7 +339,7 @@ def _mine() -> Exercise:
             _("Which of the four bars in the figure is closed? Its policy has a short name."),
             _('`labkit.exchange("plaintext").capture` records one without protection: put another policy there.'),
         ),
-        where=_("the figure above, and the policies' names, which `list(labkit.POLICIES)` gives."),
+        where=_("the figure above, and the names in the text below it."),
     )
 
 
