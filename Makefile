@@ -7,11 +7,11 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 JOBS   ?= auto
 
-.PHONY: help setup lab test test-code test-notebooks check bench notebooks lock clean
+.PHONY: help setup lab test test-code test-notebooks check bench peers notebooks lock clean
 
 help:
 	@sed -n '1,2p' Makefile
-	@echo "also: make check (ruff, mypy) · make bench (ratios) · make notebooks (re-execute) · make lock · make clean"
+	@echo "also: make check (ruff, mypy) · make bench (ratios) · make peers (every mail program) · make notebooks (re-execute) · make lock · make clean"
 
 setup: $(READY)
 
@@ -52,6 +52,10 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks
+
+# Every mail program that is installed here against every policy; writes tests/peers/MATRIX.md.
+peers: setup
+	$(BIN)/python -m tests.peers.matrix
 
 notebooks: setup
 	$(BIN)/python -m tests.notebooks.execute
