@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labkit.capture import Capture
     from labkit.errors import LabError
-    from labkit.exchange import Comparison, Exchange, compare, exchange
+    from labkit.exchanges import Comparison, Exchange, compare, exchange
     from labkit.lessons.tutor import check, hint, predict, progress, resume, reveal
     from labkit.mail.accounts import Account
     from labkit.mail.certificates import Certificate
     from labkit.mail.client import MailClient, Settings
     from labkit.mail.policy import POLICIES, LoginFormat, Policy, Security
     from labkit.mail.sample import LESSON_ACCOUNTS, sample_message
-    from labkit.probe import ReportCard, probe
+    from labkit.probing import ReportCard, probe
     from labkit.provider import Provider
     from labkit.show.explore import explore
 
@@ -58,14 +58,14 @@ __all__ = [
 _HOMES = {
     "labkit.capture": ("Capture",),
     "labkit.errors": ("LabError",),
-    "labkit.exchange": ("Comparison", "Exchange", "compare", "exchange"),
+    "labkit.exchanges": ("Comparison", "Exchange", "compare", "exchange"),
     "labkit.lessons.tutor": ("check", "hint", "predict", "progress", "resume", "reveal"),
     "labkit.mail.accounts": ("Account",),
     "labkit.mail.certificates": ("Certificate",),
     "labkit.mail.client": ("MailClient", "Settings"),
     "labkit.mail.policy": ("POLICIES", "LoginFormat", "Policy", "Security"),
     "labkit.mail.sample": ("LESSON_ACCOUNTS", "sample_message"),
-    "labkit.probe": ("ReportCard", "probe"),
+    "labkit.probing": ("ReportCard", "probe"),
     "labkit.provider": ("Provider",),
     "labkit.show.explore": ("explore",),
 }

@@ -24,7 +24,9 @@ def project() -> dict[str, str]:
     """What pyproject.toml asks for: the dependencies, and nbval from the tests'."""
     metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     names = dict(map(specification, metadata["dependencies"]))
-    names |= {name: bound for name, bound in map(specification, metadata["optional-dependencies"]["test"]) if name == "nbval"}
+    names |= {
+        name: bound for name, bound in map(specification, metadata["optional-dependencies"]["test"]) if name == "nbval"
+    }
     return names | {"python": metadata["requires-python"]}
 
 

@@ -8,11 +8,11 @@ import ssl
 from dataclasses import dataclass
 
 from labkit.attack.outcome import Outcome, explained
-from labkit.attack.talk import Talk
 from labkit.errors import BadSetting, LabError
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
 from labkit.mail.policy import Security
+from labkit.mail.talk import Talk
 from labkit.provider import Provider
 from labkit.texts import _
 

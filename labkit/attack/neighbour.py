@@ -8,10 +8,10 @@ import errno
 from dataclasses import dataclass
 
 from labkit.attack.outcome import Outcome, explained
-from labkit.attack.talk import Talk
 from labkit.errors import LabError
 from labkit.mail.policy import Security
 from labkit.mail.sample import sample_message
+from labkit.mail.talk import Talk
 from labkit.provider import Provider
 from labkit.texts import _
 from labkit.wire.network import HOST

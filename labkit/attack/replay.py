@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from labkit.attack.logins import Login, first
 from labkit.attack.outcome import Outcome, explained
-from labkit.attack.talk import Talk
 from labkit.capture import Capture
 from labkit.decode.conversation import Protocol
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
 from labkit.mail.policy import Security
+from labkit.mail.talk import Talk
 from labkit.provider import Provider
 from labkit.texts import _
 

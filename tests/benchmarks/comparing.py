@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from labkit.capture import Capture
 from labkit.decode.exposure import expose
-from labkit.exchange import FOUR, compare
+from labkit.exchanges import FOUR, compare
 from labkit.wire.frames import synthesize
 from labkit.wire.tap import Act, Connection, Event
 

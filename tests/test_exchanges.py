@@ -8,7 +8,7 @@ import pytest
 import labkit
 from labkit.decode.exposure import Verdict
 from labkit.errors import EngineUnavailable, UnknownPolicy
-from labkit.exchange import FOUR, compare, exchange
+from labkit.exchanges import FOUR, compare, exchange
 from labkit.mail.policy import POLICIES
 from labkit.show.comparison import READING, SENDING
 from labkit.wire import live

@@ -4,10 +4,8 @@ hanako sends the course's letter to taro, and taro reads it: a real provider, a 
 that the comparison shows is read from the captures.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from labkit.capture import Capture
@@ -119,12 +117,3 @@ def compare(*policies: Policy | str, engine: str = "auto") -> Comparison:
     """
     chosen = [resolve(policy) for policy in policies or FOUR]
     return Comparison(tuple(exchange(policy, engine=engine) for policy in chosen))
-
-
-class _Callable(ModuleType):
-    """This module: `labkit.exchange` is the function's public name, and the import system gives it to the module as well."""
-
-    __call__ = staticmethod(exchange)
-
-
-sys.modules[__name__].__class__ = _Callable

@@ -8,22 +8,20 @@ hostile or no mail server at all: every octet and every second is bounded, and w
 import re
 import socket
 import ssl
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from types import ModuleType
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from markupsafe import Markup
 
-from labkit.attack.talk import Talk
 from labkit.errors import BadSetting
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.policy import Security
+from labkit.mail.talk import Talk
 from labkit.provider import STANDARD_PORTS, Provider
 from labkit.show.safe import block, grid, visible
 from labkit.show.view import View, render
@@ -576,12 +574,3 @@ def _advice(smtp: Sequence[Offer], pop3: Sequence[Offer]) -> Iterator[str]:
             )
     if not _answered([*smtp, *pop3]):
         yield _("No mail server answered: check the name, and which ports the provider names.")
-
-
-class _Callable(ModuleType):
-    """This module: `labkit.probe` is the function's public name, and the import system gives it to the module as well."""
-
-    __call__ = staticmethod(probe)
-
-
-sys.modules[__name__].__class__ = _Callable

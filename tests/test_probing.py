@@ -19,7 +19,7 @@ from labkit.attack import StripStartTls
 from labkit.errors import BadSetting
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.policy import POLICIES, Security
-from labkit.probe import Offer, _certificate, _trust
+from labkit.probing import Offer, _certificate, _trust
 from labkit.wire.network import HOST, Network
 from tests.mail.conftest import quiet
 
