@@ -493,8 +493,8 @@ def _weighed() -> Exercise:
             ),
         ),
         hints=(
-            _("The first experiment of this part told the sizes for the texts a and b."),
-            _('`record(texts["c"])` records the third; its timeline shows the size.'),
+            _("The first experiment of this part told the sizes for the texts a and c."),
+            _('`record(texts["b"])` records the one in between; its timeline shows the size.'),
         ),
         where=_("the highest bar of the client in `secret.timeline()`."),
     )
