@@ -25,7 +25,7 @@ PER_ROW = 8  # octets in a row of a dump: so that the meaning has room
 FIRST = 8  # octets that the explanation shows of a span
 HTML_SPANS = 1500  # spans of an explanation in HTML
 HTML_ROWS = 600  # rows of a dump in HTML
-TEXT_LINES = 25  # lines in text
+TEXT_LINES = 24  # lines in text; one more says what is left out
 TEXT_WIDTH = 118  # columns
 LONGEST_VALUE = 240  # characters
 
