@@ -339,6 +339,7 @@ class SmtpProtocol(SMTP):
         # Whatever followed the command came in plaintext, perhaps from somebody in the middle: it must not be executed
         # inside TLS. From here until the protocol is replaced there is no await, so nothing can be added.
         self._pending.clear()
+        self.encrypted = True  # already for an end that comes with the handshake's last octets: TLS has no half-close
         try:
             secured = await self._loop.start_tls(self._connection, self, self.tls_context, server_side=True)
         except OSError as error:  # ssl.SSLError is one

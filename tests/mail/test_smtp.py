@@ -653,6 +653,31 @@ def test_a_client_that_distrusts_the_certificate(serve_smtp: Serve) -> None:
             talk.start_tls(ssl.create_default_context())
 
 
+def test_a_client_that_says_goodbye_with_the_handshakes_last_octets(
+    serve_smtp: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = authority().client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with Talk(serve_smtp(a_service("starttls"), starttls=authority().server_context())) as talk:
+        talk.say("EHLO c", "STARTTLS")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        while True:
+            talk.send(outgoing.read())
+            incoming.write(talk.socket.recv(65536))
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                pass
+        with pytest.raises(ssl.SSLWantReadError):
+            client.unwrap()
+        talk.send(outgoing.read())
+        while talk.socket.recv(65536):
+            pass
+    assert caplog.messages == []  # asyncio warns of a protocol that would keep half of a TLS connection
+
+
 def test_stop_does_not_wait_for_idle_clients(network: Network, serve_smtp: Serve) -> None:
     context = authority().server_context()
     plain = serve_smtp(a_service("starttls"), starttls=context)
