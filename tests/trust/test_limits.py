@@ -118,6 +118,18 @@ def test_the_largest_message_is_stored_within_bounds_and_one_octet_more_is_not()
         assert len(taro(provider)) == 1
 
 
+def test_the_top_of_a_message_of_nothing_but_lines() -> None:
+    size = 4 * MIB
+    with a_provider() as provider:
+        provider.maildrops["taro"].append(b"\r\n" * (size // 2))
+        with Client(provider, "pop3") as client:
+            client.log_in("taro", ACCOUNTS[1].password)
+            with measured() as memory:
+                client.send(b"TOP 1 %d\r\n" % (size // 2 - 2))
+                assert client.reply() == f"+OK {size - 2} octets"
+            assert memory.octets < 4 * size
+
+
 @pytest.mark.parametrize("policy", ["plaintext", "ssl"])
 def test_a_client_that_reads_nothing_is_given_one_answer(policy: str) -> None:
     """A hundred times the same large message is asked for, and none of it taken: what waits is one answer."""
