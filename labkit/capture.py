@@ -18,7 +18,8 @@ from labkit.decode.spans import Span
 from labkit.errors import BadKeyLog
 from labkit.texts import _
 from labkit.wire.capture import Capture as Record
-from labkit.wire.flows import Endpoint, Side, Stream
+from labkit.wire.endpoints import Endpoint
+from labkit.wire.flows import Side, Stream
 from labkit.wire.frames import Frame
 
 if TYPE_CHECKING:

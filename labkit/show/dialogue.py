@@ -12,7 +12,8 @@ from labkit.show.runs import SHORT, Run, runs
 from labkit.show.safe import block, fit, visible
 from labkit.show.view import View, render
 from labkit.texts import _
-from labkit.wire.flows import Endpoint, Side
+from labkit.wire.endpoints import Endpoint
+from labkit.wire.flows import Side
 
 TEXT_LINES = 25  # lines of a conversation in text
 TEXT_WIDTH = 100  # columns

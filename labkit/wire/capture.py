@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 from labkit.errors import BadSetting, EngineUnavailable
 from labkit.texts import _
 from labkit.wire import live, pcap
-from labkit.wire.flows import Book, Endpoint, Flow, reassemble
+from labkit.wire.endpoints import Book, Endpoint
+from labkit.wire.flows import Flow, reassemble
 from labkit.wire.frames import Frame, Synthesizer, readdress
 from labkit.wire.tap import Address, Event, Taps
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
-from typing import NamedTuple, Protocol, TypeVar, overload
+from typing import NamedTuple, TypeVar, overload
 
+from labkit.wire.endpoints import Book, Endpoint
 from labkit.wire.frames import ETHERNET, Frame
 from labkit.wire.ordering import CIRCLE, LAST, Incoming, Ordered
 from labkit.wire.packets import (
@@ -45,19 +46,6 @@ class Side(StrEnum):
 
     CLIENT = "client"
     SERVER = "server"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One end of a connection: an address, a port, and the name that people know it by."""
-
-    address: str
-    port: int
-    name: str = ""
-
-    def __str__(self) -> str:
-        host = self.name or (f"[{self.address}]" if ":" in self.address else self.address)
-        return f"{host}:{self.port}"
 
 
 class Segment(NamedTuple):
@@ -259,15 +247,6 @@ class Flow:
     def stream(self, side: Side) -> Stream:
         """The stream that `side` sent."""
         return self.client_stream if side is Side.CLIENT else self.server_stream
-
-
-class Book(Protocol):
-    """Tells by which address, port and name people know an endpoint."""
-
-    def client(self, address: str, port: int) -> Endpoint: ...
-
-    def server(self, address: str, port: int) -> Endpoint | None:
-        """None when no server of the book's is there."""
 
 
 def reassemble(frames: Sequence[Frame], book: Book | None = None, progress: Progress | None = None) -> tuple[Flow, ...]:

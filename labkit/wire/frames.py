@@ -11,12 +11,9 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from labkit.wire.endpoints import Book
 from labkit.wire.tap import Act, Address, Connection, Event
-
-if TYPE_CHECKING:
-    from labkit.wire.flows import Book
 
 ETHERNET = 1  # LINKTYPE_ETHERNET
 
@@ -206,7 +203,7 @@ def _checksum(total: int) -> int:
     return 0xFFFF - rest if rest else 0
 
 
-def readdress(frames: Sequence[Frame], book: "Book") -> list[Frame]:
+def readdress(frames: Sequence[Frame], book: Book) -> list[Frame]:
     """The same packets between the addresses and ports that people know, with checksums made right.
 
     The kernel leaves TCP checksums on loopback to a network card that is not there. Packets that are not TCP over IP on
@@ -226,7 +223,7 @@ class _Rewrite:
     tcp_sum: int
 
 
-def _readdressed(frame: Frame, book: "Book", known: dict[bytes, _Rewrite]) -> Frame:
+def _readdressed(frame: Frame, book: Book, known: dict[bytes, _Rewrite]) -> Frame:
     data = frame.data
     place = _place(data) if frame.link == ETHERNET else None
     if place is None:
@@ -263,7 +260,7 @@ def _place(data: bytes) -> tuple[int, int, int, int] | None:
     return place if place[2] + 20 <= min(len(data), place[3]) else None
 
 
-def _rewrite(key: bytes, book: "Book") -> _Rewrite:
+def _rewrite(key: bytes, book: Book) -> _Rewrite:
     source_port, target_port = struct.unpack("!HH", key[-4:])
     size = (len(key) - 4) // 2
     family = socket.AF_INET6 if size == 16 else socket.AF_INET

@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar, cast
 from labkit.errors import LabError, PortTaken
 from labkit.texts import _
 from labkit.wire.capture import Capture, TapRecording, choose_engine
-from labkit.wire.flows import Book
+from labkit.wire.endpoints import Book
 from labkit.wire.live import LiveRecording
 from labkit.wire.tap import Served, Tap, Taps
 

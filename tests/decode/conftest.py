@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from labkit.wire.flows import Burst, Endpoint, Flow, Gap, Segment, Side, Stream
+from labkit.wire.endpoints import Endpoint
+from labkit.wire.flows import Burst, Flow, Gap, Segment, Side, Stream
 
 C, S = Side.CLIENT, Side.SERVER
 

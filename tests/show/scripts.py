@@ -12,7 +12,8 @@ from labkit.decode.cost import cost
 from labkit.decode.exposure import expose
 from labkit.mail.certificates import authority
 from labkit.show.comparison import Session
-from labkit.wire.flows import Burst, Endpoint, Flow, Segment, Side, Stream
+from labkit.wire.endpoints import Endpoint
+from labkit.wire.flows import Burst, Flow, Segment, Side, Stream
 
 Script = list[tuple[Side, bytes]]
 CLIENT, SERVER = Endpoint("192.0.2.10", 49152, "client.example"), "mail.example"

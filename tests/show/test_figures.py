@@ -18,7 +18,7 @@ from labkit.show.ladder import ladder
 from labkit.show.sheet import cut, settled, wrap
 from labkit.show.strip import strip
 from labkit.show.timeline import timeline
-from labkit.wire.flows import Endpoint
+from labkit.wire.endpoints import Endpoint
 from tests.show.scripts import (
     AUTH_SENDING,
     CHALLENGED,

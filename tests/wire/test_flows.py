@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.wire import pcap
-from labkit.wire.flows import Burst, Endpoint, Flow, Gap, Segment, Side, Stream, reassemble
+from labkit.wire.endpoints import Endpoint
+from labkit.wire.flows import Burst, Flow, Gap, Segment, Side, Stream, reassemble
 from labkit.wire.frames import Frame
 from tests.conftest import SHARED
 from tests.wire.building import ACK, CLIENT, FIN, PSH, RST, SERVER, SYN, handshake, ipv4, segment
