@@ -122,6 +122,27 @@ def sendings(capture: Capture) -> tuple[Sending, ...]:
     return tuple(Sending(turns, accepted) for turns, accepted in told if any(turn.verb == "MAIL" for turn in turns))
 
 
+def policy_on_the_wire(capture: Capture) -> str:
+    """Which of the course's five policies a capture of sending and reading looks like. Raises Missing without sending.
+
+    A POP3 login before the sending is taken for POP before SMTP: nothing else on the wire tells it from plaintext.
+    """
+    numbered = list(enumerate(capture.flows))
+    sent = next(((n, flow) for n, flow in numbered if flow.protocol in {Protocol.SMTP, Protocol.SMTPS}), None)
+    if sent is None:
+        raise Missing(_("In this capture nobody tried to send a letter."))
+    number, flow = sent
+    if flow.tls is not None:
+        return "ssl" if flow.protocol is Protocol.SMTPS else "starttls"
+    if any(turn.code == "235" for turn in _turns(flow)):
+        return "smtp-auth"
+    read_first = (
+        turn for n, other in numbered if n < number and other in pop3_flows(capture) for turn in _turns(other)
+    )
+    opened_window = any(turn.verb in {"PASS", "APOP"} and turn.code == "+OK" for turn in read_first)
+    return "pop-before-smtp" if opened_window else "plaintext"
+
+
 def verdict(capture: Capture, fact: Fact) -> Verdict:
     """How much of a fact the capture gives away."""
     return capture.findings[fact].verdict
@@ -168,7 +189,9 @@ def spans(capture: Capture, lines: Sequence[Line]) -> tuple[tuple[Span, ...], ..
 
 def every_span(*conversations: Conversation) -> Iterator[Span]:
     """All spans of both sides, outer ones before those inside them."""
-    waiting = [span for talk in reversed(conversations) for side in reversed(Side) for span in reversed(talk.spans(side))]
+    waiting = [
+        span for talk in reversed(conversations) for side in reversed(Side) for span in reversed(talk.spans(side))
+    ]
     while waiting:
         span = waiting.pop()
         yield span
