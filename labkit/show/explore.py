@@ -78,11 +78,15 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PacketTree:
-    """One packet: its octets, and their nodes in the order of the bytes, parents before children. note: what is left out."""
+    """One packet: its octets, and the spans that tile them. nodes: the spans as a list, parents before their children.
+
+    note: what is left out.
+    """
 
     number: int
     octets: bytes
     parts: tuple[Part, ...]
+    spans: tuple[Span, ...]
     nodes: tuple[Node, ...]
     note: str = ""
 
@@ -124,22 +128,21 @@ class Exploration:
         """The tree of the packet with that number. Raises IndexError for one that is not in the list."""
         if not 1 <= number <= len(self._frames):
             raise IndexError(number)
-        frame = self._frames[number - 1]
-        carried = self._carried.get(number, ())
+        frame, carried = self._frames[number - 1], self._carried.get(number, ())
         octets = frame.data[:OCTETS]
         spans = window(_with_streams(frame, carried), 0, OCTETS, 0)
         parts = [Part(_("The packet"), 0, len(octets))]
-        left_out = len(frame.data) - len(octets)
-        for inside in (entry for entry in carried if entry.opened):
-            start, room = len(octets), OCTETS - (len(octets) - parts[0].end)
-            end = min(inside.end, inside.start + max(room, 0))
-            stream = inside.conversation.flow.stream(inside.side)
-            spans += window(inside.conversation.spans(inside.side), inside.start, end, start - inside.start)
-            octets += stream.data[inside.start : end]
-            left_out += inside.end - end
+        left_out, room = len(frame.data) - len(octets), OCTETS
+        for entry in (entry for entry in carried if entry.opened):
+            start, end = len(octets), min(entry.end, entry.start + room)
+            spans += window(entry.conversation.spans(entry.side), entry.start, end, start - entry.start)
+            octets += entry.conversation.flow.stream(entry.side).data[entry.start : end]
             parts.append(Part(_("Inside TLS, opened with the keys"), start, len(octets)))
+            left_out += entry.end - end
+            room -= end - entry.start
         nodes = tuple(islice(_nodes(spans, 0), NODES + 1))
-        return PacketTree(number, octets, tuple(parts), nodes[:NODES], _left_out(left_out, len(nodes) > NODES))
+        note = _left_out(left_out, len(nodes) > NODES)
+        return PacketTree(number, octets, tuple(parts), spans, nodes[:NODES], note)
 
     def _row(self, number: int, frame: Frame) -> Row:
         spans = frame_spans(frame)

@@ -4,7 +4,6 @@ All text reaches the page as data and becomes text nodes there, never HTML. Besi
 view, so that a notebook that is exported, or opened without a kernel, still shows something.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,8 @@ class Explorer(View, anywidget.AnyWidget):
         number = asked.get("packet") if isinstance(asked, dict) else None
         if isinstance(number, int) and 1 <= number <= len(self._exploration.rows):
             tree = self._exploration.tree(number)
-            self.send(asdict(tree) | {"octets": tree.octets.hex()})
+            sent = {"number": number, "octets": tree.octets.hex(), "parts": tree.parts, "nodes": tree.nodes}
+            self.send(sent | {"note": tree.note})
 
     def text(self) -> str:
         """The static view in plain text."""

@@ -147,7 +147,7 @@ function spanTree(words, looks, chosen, next) {
         label,
       );
       const parent = above[depth];
-      const entry = { item, label, start, end, said, source, depth, parent: parent.entry, branch, index };
+      const entry = { item, label, field, start, end, said, source, depth, parent: parent.entry, branch, index };
       parent.list.append(item);
       if (branch) {
         const list = make("ul", { role: "group" });
@@ -186,15 +186,12 @@ function spanTree(words, looks, chosen, next) {
     if (tell) chosen(entry);
   }
 
+  /** The next node, open or not, with a part of its name that begins with the letters typed just now. */
   function find(key, now) {
     typed = now - typedAt < 800 ? typed + key : key;
     typedAt = now;
-    const visible = entries.filter(seen);
-    const at = visible.indexOf(current);
-    const turned = [...visible.slice(at + (typed.length === 1 ? 1 : 0)), ...visible.slice(0, Math.max(at, 0))];
-    const named = (entry) => entry.label.querySelector("b").textContent;
-    const begins = (entry) => named(entry).split(".").some((_part, index, all) => all.slice(index).join(".").startsWith(typed));
-    return turned.find(begins);
+    const from = current ? current.index + (typed.length === 1 ? 1 : 0) : 0;
+    return [...entries.slice(from), ...entries.slice(0, from)].find((entry) => `.${entry.field}`.includes(`.${typed}`));
   }
 
   pane.addEventListener("keydown", (event) => {

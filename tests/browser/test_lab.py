@@ -1,0 +1,78 @@
+"""End to end: `labkit lab`, a lesson opened in real JupyterLab, Run All, and its outputs are the committed ones."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.chromium import Page
+from tests.browser.served import Lab
+from tests.notebooks import lessons
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+CELLS = "jupyterapp.shell.currentWidget.content.model.toJSON().cells"
+
+
+def seen(cells: list[dict[str, Any]]) -> list[list[Any]]:
+    """What a reader sees of each cell: its outputs, without counts, and without metadata, which names the engine."""
+    return [list(_outputs(cell)) for cell in cells]
+
+
+def _outputs(cell: dict[str, Any]) -> list[Any]:
+    told: list[Any] = []
+    for output in cell.get("outputs", []):
+        kind = output["output_type"]
+        if kind == "stream" and told and told[-1][:2] == [kind, output["name"]]:
+            told[-1][2] += _text(output["text"])
+        elif kind == "stream":
+            told.append([kind, output["name"], _text(output["text"])])
+        elif kind == "error":
+            told.append([kind, output["ename"], output["evalue"]])
+        else:
+            told.append([kind, {name: _text(value) for name, value in output["data"].items()}])
+    return told
+
+
+def _text(lines: Any) -> Any:
+    return "".join(lines) if isinstance(lines, list) else lines
+
+
+@pytest.fixture(scope="module")
+def desk(tab: Callable[[], Page], lab: Lab) -> Iterator[Page]:
+    """JupyterLab, as it opens: notebooks are opened in it one after another."""
+    page = tab()
+    page.see(1366, 768)
+    lab.enter(page)
+    yield page
+    page.close()
+
+
+@pytest.mark.parametrize("path", lessons(), ids=lambda path: path.stem)
+def test_run_all_in_jupyterlab_gives_the_committed_outputs(desk: Page, lab: Lab, path: Path) -> None:
+    committed = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    with lab.opened(desk, path.name):
+        opened = desk.evaluate(CELLS)
+        assert [_text(cell["source"]) for cell in opened] == [_text(cell["source"]) for cell in committed]
+        lab.run_all(desk)
+        assert seen(desk.evaluate(CELLS)) == seen(committed)
+    assert desk.take_complaints() == []
+    assert desk.beyond_this_machine() == []
+    assert lab.left_the_machine() == []
+
+
+def test_before_run_all_everything_is_readable(desk: Page, lab: Lab) -> None:
+    """A notebook that nobody has trusted: JupyterLab takes style sheets away, and runs nothing.
+
+    Marks keep their colours and figures are there, so `labkit lab` has no need to trust notebooks on a learner's behalf.
+    """
+    output = "jupyterapp.shell.currentWidget.node.querySelectorAll('.jp-OutputArea')"
+    with lab.opened(desk, "committed.ipynb"):
+        desk.wait(f"{output}[0]?.querySelector('img')?.naturalWidth > 300")
+        assert desk.evaluate(f"{output}[0].querySelector('img').alt.length") > 20
+        assert desk.evaluate(f"{output}[1].querySelectorAll('style').length") == 0
+        mark = f"getComputedStyle({output}[1].querySelector('span[style]')).backgroundColor"
+        assert desk.evaluate(mark) == "rgb(226, 232, 240)"
+        assert "The server is ready." in desk.evaluate(f"{output}[2].textContent")
