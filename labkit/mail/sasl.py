@@ -152,7 +152,9 @@ def _scram_sha_256(initial: bytes | None, accounts: Accounts, hostname: str, non
     server = mechanism.make_server(stored, s_nonce=nonces.nonce())  # type: ignore[no-untyped-call]
     client_first = (yield Challenge(b"")) if initial is None else initial
     try:
-        server.set_client_first(client_first.decode())
+        header, bare = _Header.split(client_first.decode())
+        server.set_client_first(f"{header.flag},,{bare}")
+        server.gs2_header = header
         client_final = yield Challenge(server.get_server_first().encode())
         server.set_client_final(client_final.decode())
     except UnicodeDecodeError:
@@ -166,7 +168,34 @@ def _scram_sha_256(initial: bytes | None, accounts: Accounts, hostname: str, non
         return _MALFORMED
     # scramp compared the proof in constant time; a name that nobody has could come here only by guessing a random secret.
     secret = accounts.secret(claimed).encode()
-    return _outcome(accounts.verify(claimed, secret, secret))
+    account = accounts.verify(claimed, secret, secret)
+    return _outcome(account if header.authzid in ("", claimed) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What comes before the client's first message (RFC 5802 section 5.1, gs2-header).
+
+    scramp knows it without an authzid only. It takes the rest of the message, and asks this for what the client's last
+    message has to repeat.
+    """
+
+    flag: str
+    authzid: str
+    octets: bytes
+
+    @classmethod
+    def split(cls, message: str) -> tuple["_Header", str]:
+        """The header and the rest. Raises ScramException."""
+        found = re.fullmatch(r"(([^,]*),(?:a=([^,]+))?,)(.*)", message, re.DOTALL)
+        if not found:
+            raise ScramException("a gs2-header has two commas")  # type: ignore[no-untyped-call]
+        authzid = (found[3] or "").replace("=2C", ",").replace("=3D", "=")
+        return cls(found[2], authzid, found[1].encode()), found[4]
+
+    def make_cbind_input(self, _channel_binding: object) -> bytes:
+        """What scramp compares the client's `c=` with."""
+        return self.octets
 
 
 _MECHANISMS: Mapping[str, _Mechanism] = {

@@ -141,6 +141,22 @@ def scram(name: str, password: str, last: bytes | None = b"") -> Challenge | Suc
     return exchange.step(last)
 
 
+@pytest.mark.parametrize(
+    ("authzid", "expected"), [("tim", Success(ACCOUNTS["tim"])), ("user", CREDENTIALS), ("tim=2C", CREDENTIALS)]
+)
+def test_scram_with_an_authzid(authzid: str, expected: object) -> None:
+    """RFC 5802 section 5.1: mutt sends its own name as authzid; to act as somebody else takes a right nobody has here."""
+    client = scramp.ScramClient(["SCRAM-SHA-256"], "tim", "tanstaaftanstaaf")
+    bare = client.get_client_first().removeprefix("n,,")
+    exchange = sasl.begin("SCRAM-SHA-256", ACCOUNTS, "mail.example", Nonces())
+    first: Any = exchange.step(f"n,a={authzid},{bare}".encode())
+    client.set_server_first(first.data.decode())
+    client.gs2_header = sasl._Header("n", authzid, f"n,a={authzid},".encode())
+    final: Any = exchange.step(client.get_client_final().encode())
+    client.set_server_final(final.data.decode())
+    assert exchange.step(b"") == expected
+
+
 def test_scram() -> None:
     assert scram("tim", "tanstaaftanstaaf") == Success(ACCOUNTS["tim"])
     assert scram("花子", "パスワード") == Success(ACCOUNTS["花子"])
@@ -152,7 +168,16 @@ def test_scram() -> None:
 
 @pytest.mark.parametrize(
     "first",
-    [b"", b"n,,", b"n,,n=tim", b"p=tls-unique,,n=tim,r=abc", b"n,a=Kurt,n=tim,r=abc", b"n,,n=t=im,r=abc", b"\xff"],
+    [
+        b"",
+        b"n,,",
+        b"n,,n=tim",
+        b"p=tls-unique,,n=tim,r=abc",
+        b"n,a=,n=tim,r=abc",
+        b"n,b=Kurt,n=tim,r=abc",
+        b"n,,n=t=im,r=abc",
+        b"\xff",
+    ],
 )
 def test_scram_first_messages_that_are_none(first: bytes) -> None:
     assert outcome("SCRAM-SHA-256", first) == MALFORMED

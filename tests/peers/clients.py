@@ -311,10 +311,6 @@ set from={sender} realname="Hanako Yamada" hostname={helo} tmpdir={folder} folde
 set charset=utf-8 send_charset=us-ascii:utf-8 allow_8bit=yes wait_key=no beep=no move=no sleep_time=0
 set ssl_starttls={starttls} ssl_force_tls={starttls} certificate_file={ca}
 """
-_MUTT_SCRAM = (
-    "names its own account as the one to act for (SCRAM's a=, RFC 5802 section 5.1), "
-    "which this lab's server does not understand"
-)
 
 PEERS: Sequence[Peer] = (
     Peer(
@@ -448,7 +444,6 @@ PEERS: Sequence[Peer] = (
             Refusal.CLEARTEXT: (1, "530 5.7.0 Must issue a STARTTLS command first"),
             **_certificates(1, "Untrusted server certificate"),
         },
-        cannot={"SCRAM-SHA-256": _MUTT_SCRAM},
     ),
     Peer(
         "Python smtplib",
@@ -623,7 +618,6 @@ PEERS: Sequence[Peer] = (
         # A full-screen program ends well whatever happened on its screen; an uncertain certificate is shown, to be rejected.
         refused={Refusal.WRONG_PASSWORD: (0, ""), Refusal.CLEARTEXT: (0, "")}
         | _certificates(0, "This certificate belongs to"),
-        cannot={"SCRAM-SHA-256": _MUTT_SCRAM},
         remarks=("is a full-screen program: it ends with 0 whatever happened on its screen",),
     ),
     Peer(
