@@ -96,17 +96,17 @@ class MaildirMaildrop(Maildrop):
         octets = canonical(content).replace(b"\r\n", os.linesep.encode())
         with self._change:
             key = _new_key()
-            unfinished = self._path / "tmp" / key
+            uid, unfinished, stored = _uid(key), self._path / "tmp" / key, self._path / "new" / key
             try:
                 with unfinished.open("xb") as file:
                     file.write(octets)
                     file.flush()
                     os.fsync(file.fileno())
-                unfinished.rename(self._path / "new" / key)
+                os.rename(unfinished, stored)  # noqa: PTH104 (Path.rename goes on behind the moment that counts)
             except BaseException:
                 unfinished.unlink(missing_ok=True)
                 raise
-        return _uid(key)
+        return uid
 
     def messages(self) -> tuple[Message, ...]:
         """The messages as they are now, in the order of arrival that their file names tell."""
