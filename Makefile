@@ -35,7 +35,7 @@ lab: setup
 test: test-code test-notebooks
 
 test-code: setup
-	$(BIN)/python -m pytest tests -q -n $(JOBS)
+	$(BIN)/python -m pytest tests -q -n $(JOBS) --dist loadgroup
 
 # Every notebook is executed and each output compared, images included, once for each capture engine that works here.
 test-notebooks: setup
