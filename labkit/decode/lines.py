@@ -121,18 +121,39 @@ def line_end(data: bytes, start: int, limit: int) -> int:
     return data.find(b"\n", start, limit) + 1 or limit
 
 
-def terminator(data: bytes, start: int) -> tuple[int, int] | None:
-    """Bytes [start, end) of the line that holds a single dot and ends dot-stuffed content; None when it does not come.
+class Terminators:
+    """Finds the lines that hold a single dot and end dot-stuffed content, from front to back.
 
     RFC 5321 section 4.1.1.4 knows CRLF "." CRLF and nothing else. Only where that never comes are bare line feeds
     taken for line ends, as software that sends nothing else means them.
     """
-    if data.startswith(b".\r\n", start):
-        return start, start + 3
-    if (at := data.find(b"\r\n.\r\n", start)) >= 0:
-        return at + 2, at + 5
-    found = _BARE_TERMINATOR.search(data, start - 1 if start and data[start - 1] == 0x0A else start)
-    return (found.end(1), found.end()) if found else None
+
+    __slots__ = ("data", "last")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.last: int | None = None  # from here on no proper one comes; it need not be searched for again
+
+    def after(self, start: int) -> tuple[int, int] | None:
+        """Bytes [start, end) of the first such line from `start` on; None when it does not come."""
+        data = self.data
+        if data.startswith(b".\r\n", start):
+            return start, start + 3
+        if self.last is None or start < self.last:
+            if (at := data.find(b"\r\n.\r\n", start)) >= 0:
+                return at + 2, at + 5
+            self.last = start
+        found = _BARE_TERMINATOR.search(data, start - 1 if start and data[start - 1] == 0x0A else start)
+        return (found.end(1), found.end()) if found else None
+
+
+def terminator_start(data: bytes, start: int, end: int) -> int:
+    """Where the terminator of the content [start, end) begins, if that ends with one; `end` if not."""
+    for mark in (b".\r\n", b".\n"):
+        at = end - len(mark)
+        if at >= start and data.startswith(mark, at) and (at == start or data[at - 1] == 0x0A):
+            return at
+    return end
 
 
 _BARE_TERMINATOR = re.compile(rb"(\A|\n)\.\r?\n")

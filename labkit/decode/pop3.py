@@ -15,6 +15,7 @@ from labkit.decode.lines import (
     Reading,
     Reply,
     Role,
+    Terminators,
     Unit,
     blank_end,
     cut,
@@ -22,7 +23,7 @@ from labkit.decode.lines import (
     line_end,
     line_end_span,
     list_commands,
-    terminator,
+    terminator_start,
     tls_start,
     upper,
     without_line_end,
@@ -100,6 +101,7 @@ class _Scanner:
         self.client, self.server = client.data, server.data
         self.client_gap = client.gaps[0].at if client.gaps else len(client.data) + 1
         self.server_gap = server.gaps[0].at if server.gaps else len(server.data) + 1
+        self.terminators = Terminators(server.data)
         self.client_units: list[Unit] = []
         self.server_units: list[Unit] = []
         self.at = 0  # in the client's stream
@@ -191,7 +193,7 @@ class _Scanner:
 
     def lines(self, role: Role, about: str) -> None:
         """The rest of a multiline response; up to the end of the capture when its terminator does not come."""
-        stop = terminator(self.server, self.answered)
+        stop = self.terminators.after(self.answered)
         end = stop[1] if stop else len(self.server)
         if end > self.answered:
             self.server_units.append(Unit(role, self.answered, end, about))
@@ -202,7 +204,7 @@ class _Scanner:
         at = self.answered
         if at == len(self.server) or self.server.startswith(TLS_RECORD, at) or _STATUS.match(self.server, at):
             return
-        self.endless = self.endless or terminator(self.server, at) is None
+        self.endless = self.endless or self.terminators.after(at) is None
         if not self.endless:
             self.lines(Role.CONTENT if _HEADER.match(self.server, at) else Role.LISTING, about)
 
@@ -377,7 +379,7 @@ def _server_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
         if unit.role is Role.CHALLENGE:
             _challenge(tiles, unit)
         elif unit.role is Role.CONTENT:
-            stop = _stop(data, unit)
+            stop = terminator_start(data, unit.start, unit.end)
             inside = content(data, unit.start, unit.end, stop)
             meaning = _("The message, as the server hands it over.")
             tiles.nest("pop3.content", meaning, "RFC 1939 section 5", inside)
@@ -388,12 +390,6 @@ def _server_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
         else:
             _status(tiles, unit, follows)
     return tuple(tiles.spans)
-
-
-def _stop(data: bytes, unit: Unit) -> int:
-    """Where the terminator of multiline content begins; the unit's end when it did not come."""
-    found = terminator(data, unit.start)
-    return found[0] if found and found[1] <= unit.end else unit.end
 
 
 def _challenge(tiles: Tiles, unit: Unit) -> None:
@@ -470,7 +466,7 @@ def _octets_meaning(data: bytes, announced: int, verb: str, follows: Unit | None
     """What the server announced beside what came: without the terminator and without stuffed dots (RFC 1939 section 11)."""
     if verb == "TOP" or follows is None or follows.role is not Role.CONTENT:
         return _("The size of the message in octets, as the server announces.")
-    stop = _stop(data, follows)
+    stop = terminator_start(data, follows.start, follows.end)
     came = stop - follows.start - stuffing(data, follows.start, stop)
     if stop == follows.end:
         sentence = _(
@@ -492,7 +488,7 @@ def _values(tiles: Tiles, stop: int, values: list[tuple[str, str]]) -> None:
 def _listing(tiles: Tiles, unit: Unit) -> None:
     data = tiles.data
     inner = Tiles(data, unit.start)
-    stop = _stop(data, unit)
+    stop = terminator_start(data, unit.start, unit.end)
     for start, end in cut(data, unit.start, stop):
         line = Tiles(data, start)
         line_stop = without_line_end(data, start, end)

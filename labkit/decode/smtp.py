@@ -16,6 +16,7 @@ from labkit.decode.lines import (
     Reading,
     Reply,
     Role,
+    Terminators,
     Unit,
     blank_end,
     cut,
@@ -23,7 +24,7 @@ from labkit.decode.lines import (
     line_end,
     line_end_span,
     list_commands,
-    terminator,
+    terminator_start,
     tls_start,
     upper,
     verb_of,
@@ -104,6 +105,7 @@ class _Scanner:
         self.client = client.data
         self.client_gap = client.gaps[0].at if client.gaps else len(client.data) + 1
         self.server_gap = server.gaps[0].at if server.gaps else len(server.data) + 1
+        self.terminators = Terminators(client.data)
         self.units: list[Unit] = []
         self.at = 0  # in the client's stream
         self.pieces, self.server_tls = _pieces(server.data)
@@ -171,7 +173,7 @@ class _Scanner:
     def fragment(self, end: int) -> Unit:
         """What stands where a command is expected and is none: the rest of a message, when one ends before any command."""
         if self.at == 0 or self.at <= self.client_gap <= end:
-            stop = terminator(self.client, self.at)
+            stop = self.terminators.after(self.at)
             command = _NEXT_TRANSACTION.search(self.client, self.at)
             if stop and not (command and command.start() < stop[0]):
                 return Unit(Role.CONTENT, self.at, stop[1], "DATA")
@@ -186,7 +188,7 @@ class _Scanner:
             self.add(Unit(Role.CHUNK, self.at, end, "BDAT"))
 
     def content(self) -> Unit:
-        stop = terminator(self.client, self.at)
+        stop = self.terminators.after(self.at)
         end = stop[1] if stop else len(self.client)
         if self.at <= self.client_gap < end:  # the terminator may be among the octets that are missing
             gap = self.client_gap
@@ -443,8 +445,7 @@ def _client_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
         elif unit.role is Role.RESPONSE:
             sasl.answer(tiles, unit, unit.step - 1 + initial)
         elif unit.role is Role.CONTENT:
-            stop = terminator(data, unit.start)
-            inside = content(data, unit.start, unit.end, stop[0] if stop and stop[1] <= unit.end else unit.end)
+            inside = content(data, unit.start, unit.end, terminator_start(data, unit.start, unit.end))
             meaning = _("The message, as the client hands it over.")
             tiles.nest("smtp.content", meaning, "RFC 5321 section 4.1.1.4", inside)
         elif unit.role is Role.CHUNK:

@@ -4,7 +4,9 @@ A handshake message is explained as a whole first, counting from its own first b
 carried it. Where a message, or a field of it, is split between records, each record shows its part and says so.
 """
 
+from bisect import bisect_right
 from dataclasses import replace
+from itertools import islice, takewhile
 
 from labkit.decode.fields import Cutter
 from labkit.decode.spans import Span, Visibility
@@ -62,8 +64,10 @@ def _portion(span: Span, start: int, end: int, position: int) -> Span:
     """What [start, end) of a message holds of a span, moved so that `start` comes to stand at `position`."""
     if start <= span.start and span.end <= end:
         return span.shifted(position - start)
-    inside = [child for child in span.children if child.start < end and child.end > start]
-    children = tuple(_portion(child, start, end, position) for child in inside)
+    inside = islice(span.children, bisect_right(span.children, start, key=lambda child: child.end), None)
+    children = tuple(
+        _portion(child, start, end, position) for child in takewhile(lambda child: child.start < end, inside)
+    )
     first, last = max(span.start, start), min(span.end, end)
     part = _("This record holds bytes {first} to {last} of its {count}.").format(
         first=first - span.start + 1, last=last - span.start, count=span.end - span.start
