@@ -6,6 +6,7 @@ it away. Nothing here may know what the lab knows: it sees conversations without
 A fact is read from the spans: their fields say what they are, their visibility says how much it takes to read them.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -105,6 +106,7 @@ _VERDICTS = {
 _ORDER = {verdict: number for number, verdict in enumerate(Verdict)}
 _SIZES = {"smtp.content", "pop3.content"}  # spans around a message: how long they are tells its size
 _NOT_MESSAGE = {"message.terminator", "message.stuffing"}
+_MORE_THAN_LINE_ENDS = re.compile(r"[^\r\n]")
 _CLIENT_ONLY_IN_SMTP = {Fact.CLIENT_NAME}
 _POP3 = {Protocol.POP3, Protocol.POP3S}
 
@@ -187,7 +189,7 @@ def _value(span: Span) -> tuple[str | None, Verdict]:
         return None, verdict
     if span.field in ("smtp.parameter.size", "pop3.retr.octets"):
         return (_("{count} octets").format(count=span.value.strip()) if span.value.strip().isdigit() else None), verdict
-    return span.value.replace("\r\n", "\n").strip("\n"), verdict
+    return (span.value if _MORE_THAN_LINE_ENDS.search(span.value) else None), verdict
 
 
 def _overhead(span: Span) -> Iterator[Span]:
@@ -202,10 +204,10 @@ def _finding(fact: Fact, found: list[_Found], conversations: tuple[Conversation,
         hidden = any(_could_hold(conversation, fact) for conversation in conversations)
         return Finding(fact, Verdict.HIDDEN if hidden else Verdict.NOT_SENT)
     best = min(found, key=lambda told: (_ORDER[told.verdict], told.rank))
-    value = best.value
+    value = best.value and _neat(best.value)
     if fact is Fact.RECIPIENTS:
         same = (told.value for told in found if (told.verdict, told.rank) == (best.verdict, best.rank) and told.value)
-        value = ", ".join(dict.fromkeys(same))
+        value = ", ".join(dict.fromkeys(map(_neat, same)))
     return Finding(
         fact=fact,
         verdict=best.verdict,
@@ -217,6 +219,10 @@ def _finding(fact: Fact, found: list[_Found], conversations: tuple[Conversation,
         start=best.start,
         end=best.end,
     )
+
+
+def _neat(value: str) -> str:
+    return value.replace("\r\n", "\n").strip("\n")
 
 
 def _packet(flow: Flow, side: Side, position: int) -> int | None:
