@@ -54,8 +54,13 @@ def _write(text: str, output: Path | None) -> None:
         raise BadSetting(_("{path} cannot be written: {why}.").format(path=output, why=error.strerror)) from None
 
 
-def _json(data: Any) -> str:
-    return json.dumps(data, ensure_ascii=False, indent=2)
+def _json(data: Any, indent: int | None = 2) -> str:
+    """JSON that people can read, but in which nothing from the wire acts on a terminal: that is written as escapes."""
+    plain = json.dumps(data, ensure_ascii=False, indent=indent)
+    return "".join(
+        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
+        for character in plain
+    )
 
 
 @main.command()
@@ -246,7 +251,7 @@ class _Follower:
                 "visibility": line.visibility,
                 "text": line.text,
             }
-            return json.dumps(told, ensure_ascii=False)
+            return _json(told, indent=None)  # a line each
         return f"{number:3} {line.side.value[0].upper()}: {look_of(line).mark} {visible(line.text)}"
 
 
