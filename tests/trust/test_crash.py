@@ -223,7 +223,7 @@ def test_a_provider_that_is_killed_at_any_moment_keeps_what_it_accepted(tmp_path
         "import json, signal, sys; from tests.trust.rig import a_provider\n"
         "with a_provider(maildir=sys.argv[1]) as p: print(p.smtp_port, flush=True); signal.pause()"
     )
-    for life in range(3):
+    for life in range(2):
         with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE) as server:
             assert server.stdout is not None
             port = int(server.stdout.readline())
@@ -253,7 +253,7 @@ def test_a_provider_that_is_killed_at_any_moment_keeps_what_it_accepted(tmp_path
         sent += 1
     with a_provider(maildir=folder) as provider:
         stored = taro(provider)
-    assert len(accepted) >= 75
+    assert len(accepted) >= 60
     assert accepted <= set(stored)
     assert len(stored) == len(set(stored)) <= len(accepted) + 4 * sent  # at most what was stored but not yet answered
     assert all(re.search(rb"\r\n\d\.\d\.\d+\r\n\Z", content) for content in stored)
