@@ -346,7 +346,8 @@ class _Opened(Capture):
     """A capture whose conversations are those inside TLS, wherever the keys open it."""
 
     def __init__(self, recorded: Capture, keys: str) -> None:
-        super().__init__(recorded._record, keys=parse_keylog(keys) if keys else None)
+        told = any(line and not line.startswith("#") for line in keys.splitlines())  # a key log begins with a heading
+        super().__init__(recorded._record, keys=parse_keylog(keys) if told else None)
 
     def _converse(self) -> tuple[Conversation, ...]:
         return tuple(conversation.opened or conversation for conversation in super()._converse())

@@ -138,6 +138,14 @@ def test_a_client_that_does_not_check_is_read_by_the_middle(policy: str, certifi
     assert verdicts(near) == verdicts(far) == (Verdict.HIDDEN,) * 3
 
 
+@pytest.mark.parametrize("policy", ["ssl", "starttls"])
+def test_where_nobody_came_nothing_was_read(policy: str) -> None:
+    with labkit.Provider(policy, repeatable=True) as provider, Impersonate(provider) as middle:
+        assert middle.read.flows == ()
+    assert middle.read.flows == ()
+    assert verdicts(middle.read) == (Verdict.NOT_SENT,) * 3
+
+
 def test_what_was_read_is_a_capture_of_ciphertext_with_the_keys(tmp_path: Path) -> None:
     with labkit.Provider("ssl", repeatable=True) as provider, Impersonate(provider) as middle:
         victim(provider, middle, verify_certificate=False).send(sample_message())
