@@ -86,4 +86,4 @@ class Lesson:
 def takes_in_words(experiment: Experiment) -> str:
     """What an experiment's `reveal` is given, such as "a provider and a capture"."""
     names = {Capture: _("a capture"), Provider: _("a provider")}
-    return _(" and ").join(names[kind] for kind in experiment.takes)
+    return _(" and ").join(names.get(kind) or _("what the cells before it made") for kind in experiment.takes)

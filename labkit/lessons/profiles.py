@@ -1,0 +1,195 @@
+"""Profiles of mail programs, from 1998 to today, each tried out at each kind of provider.
+
+A profile says what a program can do, as data. `meet` lets it send and read at a provider with the best of that, for real,
+and records: whether the two can talk is what happened, and what leaks is what the capture gives away.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from markupsafe import Markup
+
+from labkit.attack import Impersonate
+from labkit.capture import Capture
+from labkit.decode.exposure import Fact, Verdict
+from labkit.errors import BadSetting, LabError
+from labkit.mail.client import MailClient, Settings
+from labkit.mail.policy import POLICIES, Policy, Security
+from labkit.mail.sample import sample_message
+from labkit.provider import Provider
+from labkit.show.marks import Look, legend, legend_text, look
+from labkit.show.safe import block, grid
+from labkit.show.view import View, render
+from labkit.texts import _
+
+# Seconds. A program without TLS and a server that speaks it from the first byte wait for each other for ever.
+PATIENCE = 0.1
+IMPOSTOR = "impostor"
+TEXT_COLUMNS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a mail program can do.
+
+    security: kinds of connection, "none", "starttls" or "ssl", the preferred one first. mechanisms: with which it can log in
+    to send, the preferred one first; none when it has no SMTP AUTH. reads_first: it reads mail before it sends.
+    checks_certificate: it stops at a certificate that is not the server's. Raises BadSetting for what no program can do.
+    """
+
+    name: str
+    security: tuple[str, ...] = ("none",)
+    mechanisms: tuple[str, ...] = ()
+    reads_first: bool = False
+    checks_certificate: bool = True
+
+    def __post_init__(self) -> None:
+        for field in ("security", "mechanisms"):
+            value = getattr(self, field)  # one word is as good as a tuple of it
+            object.__setattr__(self, field, (value,) if isinstance(value, str) else tuple(value))
+        unknown = [kind for kind in self.security if kind not in tuple(Security)]
+        if unknown or not self.security:
+            message = _("A program connects in one or more of these ways: {names}. Name them in `security`.")
+            raise BadSetting(message.format(names=", ".join(Security)))
+
+    def settings(self, provider: Provider, **overrides: Any) -> Settings:
+        """The best that the program can be set to for hanako's account at a provider."""
+        policy = provider.policy
+        security = policy.security if policy.security in self.security else Security(self.security[0])
+        silent = security is Security.NONE and policy.security is Security.SSL
+        common = [name for name in self.mechanisms if name in policy.mechanisms] or list(self.mechanisms)
+        chosen: dict[str, Any] = {
+            "security": security,
+            "outgoing_requires_authentication": policy.auth_required and bool(self.mechanisms),
+            "mechanism": common[0] if common else "PLAIN",
+            "check_mail_first": self.reads_first,
+            "verify_certificate": self.checks_certificate,
+        }
+        if silent:
+            chosen["timeout"] = PATIENCE
+        return provider.settings("hanako", **(chosen | overrides))
+
+
+PROFILES = (
+    Profile("1998, no login to send"),
+    Profile("1999, reads mail first", reads_first=True),
+    Profile("2001, SMTP AUTH", mechanisms=("PLAIN", "LOGIN")),
+    Profile("2005, SSL without checks", ("ssl", "none"), ("PLAIN", "LOGIN"), checks_certificate=False),
+    Profile("today", ("ssl", "starttls"), ("SCRAM-SHA-256", "PLAIN")),
+)
+
+# From permissive to strict, by the name of the column.
+PROVIDERS: Mapping[str, Policy] = {
+    "plaintext": POLICIES["plaintext"],
+    "POP first": POLICIES["pop-before-smtp"],
+    "SMTP AUTH": POLICIES["smtp-auth"],
+    "STARTTLS": POLICIES["starttls"],
+    "SSL": POLICIES["ssl"],
+    "SSL + SCRAM": replace(POLICIES["ssl"], name="strict", mechanisms=("SCRAM-SHA-256",)),
+    IMPOSTOR: POLICIES["ssl"],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """What came of a program and a provider. leaks: the most that somebody on the way gets of password or letter.
+
+    At the impostor, a machine that shows a wrong certificate and passes everything on, it is what that machine reads.
+    """
+
+    sends: bool
+    reads: bool
+    leaks: Verdict
+
+    @property
+    def look(self) -> Look:
+        """The verdict's mark and colours, with what the program could do for its word."""
+        words = {(True, True): "sends, reads", (False, True): "only reads", (True, False): "only sends"}
+        return replace(look(self.leaks), name=words.get((self.sends, self.reads), "nothing"))
+
+
+class Meetings(View):
+    """Programs against providers: a table, and each meeting by the names of profile and provider."""
+
+    def __init__(self, met: Mapping[tuple[str, str], Meeting]) -> None:
+        self.title = _("Which program can talk to which provider, and what leaks")
+        self._met = dict(met)
+
+    def __getitem__(self, names: tuple[str, str]) -> Meeting:
+        return self._met[names]
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The profiles' names, in order."""
+        return tuple(dict.fromkeys(program for program, _provider in self._met))
+
+    def of(self, program: str) -> Mapping[str, Meeting]:
+        """What came of one program, by provider."""
+        return {provider: met for (name, provider), met in self._met.items() if name == program}
+
+    @property
+    def rows(self) -> tuple[tuple[str, tuple[Look, ...]], ...]:
+        """For each program, what came of it at each provider."""
+        return tuple((name, tuple(met.look for met in self.of(name).values())) for name in self.programs)
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """The marks that occur, with their own words."""
+        return legend(look(met.leaks) for met in self._met.values())
+
+    def text(self) -> str:
+        head = (_("Mail program"), *PROVIDERS)
+        table = [head, *((name, *(cell.label for cell in cells)) for name, cells in self.rows)]
+        return block([self.title, "", *grid(table, (TEXT_COLUMNS,) * len(head)), "", legend_text(self.looks)])
+
+    def body(self) -> Markup:
+        values = {"title": self.title, "providers": tuple(PROVIDERS), "rows": self.rows, "looks": self.looks}
+        return render("meetings.html", values)
+
+
+def meet(*profiles: Profile) -> Meetings:
+    """Let programs (those of PROFILES when none is named) send and read at every provider, for real."""
+    tried = profiles or PROFILES
+    found = {(profile.name, name): met for name in PROVIDERS for profile, met in _visits(tried, name)}
+    return Meetings({(profile.name, name): found[profile.name, name] for profile in tried for name in PROVIDERS})
+
+
+def _visits(profiles: Sequence[Profile], name: str) -> Iterator[tuple[Profile, Meeting]]:
+    for profile in profiles:
+        with Provider(PROVIDERS[name], repeatable=True) as provider:
+            yield profile, _impersonated(profile, provider) if name == IMPOSTOR else _met(profile, provider)
+
+
+def _met(profile: Profile, provider: Provider) -> Meeting:
+    with provider.capture() as capture:
+        could = _tried(profile.settings(provider), provider)
+    return Meeting(*could, _leaks(capture))
+
+
+def _impersonated(profile: Profile, provider: Provider) -> Meeting:
+    with Impersonate(provider, "wrong-name") as middle:
+        settings = profile.settings(provider, smtp_port=middle.smtp_port, pop3_port=middle.pop3_port)
+        could = _tried(settings, provider)
+    return Meeting(*could, _leaks(middle.read))
+
+
+def _tried(settings: Settings, provider: Provider) -> tuple[bool, bool]:
+    """Whether a letter to herself reached hanako's maildrop, and whether she could read what is there."""
+    client, hanako = MailClient(settings), provider.accounts["hanako"]
+    with suppress(LabError):
+        client.send(sample_message(hanako, hanako))
+    sends = bool(provider.maildrops["hanako"].messages())
+    with suppress(LabError):
+        client.receive()
+        return sends, True
+    return sends, False
+
+
+def _leaks(capture: Capture) -> Verdict:
+    return _most(capture.findings[fact].verdict for fact in (Fact.PASSWORD, Fact.TEXT))
+
+
+def _most(verdicts: Iterable[Verdict]) -> Verdict:
+    return min(verdicts, key=list(Verdict).index)
