@@ -29,6 +29,7 @@ CLIENTS = 50
 MESSAGES = 10_000
 PER_CONNECTION = 20
 TARO = {account.local_part: account for account in LESSON_ACCOUNTS}["taro"]
+SAMPLE = sample_message().as_bytes()
 COMMANDS = (b"MAIL FROM:<hanako@mail.example>\r\n", b"RCPT TO:<taro@mail.example>\r\n", b"DATA\r\n")
 
 
@@ -58,7 +59,7 @@ def lab(pipe: Connection) -> None:
 
 def message(number: int) -> bytes:
     """The sample message with a number of its own, ready to be stored and, because no line begins with a dot, to be sent."""
-    return sample_message().as_bytes() + b"message %d\r\n" % number
+    return SAMPLE + b"message %d\r\n" % number
 
 
 def send(port: int, numbers: range, accepted: list[int], pop3_port: int | None, looks: list[int]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from labkit.mail.certificates import authority
 from labkit.mail.policy import POLICIES, Security
-from labkit.mail.pop3 import AUTOLOGOUT, Pop3Protocol
+from labkit.mail.pop3 import AUTOLOGOUT, TURN, Pop3Protocol
 from labkit.mail.service import MailService
 from labkit.wire.network import Listener, Network
 from tests.mail.conftest import Memory, a_service
@@ -153,6 +153,16 @@ def test_a_write_that_fills_the_buffer_holds_back_the_next_reply(desk_of: Callab
     desk.protocol.resume_writing()
     desk.rest()
     assert len(desk.transport.writes) == 5
+
+
+def test_a_flood_of_commands_lets_other_clients_have_their_turn(desk_of: Callable[..., Desk]) -> None:
+    desk = desk_of(a_service())
+    assert len(desk.feed(b"CAPA\r\n" * 250)) == TURN < 250
+    assert not desk.transport.reading
+    for _ in range(3):
+        desk.rest()
+    assert len(desk.transport.writes) == 1 + 250
+    assert desk.transport.reading
 
 
 def test_autologout_closes_without_a_word_and_deletes_nothing(desk_of: Callable[..., Desk]) -> None:
