@@ -16,7 +16,7 @@ from labkit.decode.conversation import Conversation
 from labkit.decode.spans import Span, leaves
 from labkit.show.dialogue import CONVERSATIONS, more_connections, nothing, sides, with_opened
 from labkit.show.marks import Look, legend, legend_text, look
-from labkit.show.safe import block, fit, pad, visible
+from labkit.show.safe import block, fit, glimpse, pad, visible
 from labkit.show.view import View, render
 from labkit.texts import _
 from labkit.wire.flows import Side
@@ -94,7 +94,7 @@ def _rows(data: bytes, spans: Iterable[Span], most: int) -> Iterator[Row]:
             octets = data[start : min(start + PER_ROW, span.end)]
             shown = (f"{start:06x}", hexadecimal(octets), characters(octets))
             if start == span.start:
-                yield Row(*shown, look(span.visibility), fit(visible(span.value), LONGEST_VALUE), span.meaning)
+                yield Row(*shown, look(span.visibility), glimpse(span.value, LONGEST_VALUE), span.meaning)
             else:
                 yield Row(*shown)
             told += 1
@@ -213,7 +213,7 @@ def _node(data: bytes, span: Span, budget: _Budget) -> Node | None:
         _("… {count:,} more").format(count=rest) if rest > 0 else "",
         look(span.visibility),
         span.field,
-        fit(visible(span.value), LONGEST_VALUE),
+        glimpse(span.value, LONGEST_VALUE),
         span.meaning,
         span.source,
         children,

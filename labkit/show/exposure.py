@@ -9,7 +9,7 @@ from labkit.decode.conversation import Conversation, Protocol
 from labkit.decode.exposure import Exposure, Fact, Finding
 from labkit.show.dialogue import NAMES
 from labkit.show.marks import Look, look
-from labkit.show.safe import block, fit, grid, visible
+from labkit.show.safe import block, glimpse, grid
 from labkit.show.view import View, render
 from labkit.texts import _
 from labkit.wire.flows import Side
@@ -84,7 +84,7 @@ def _rows(exposure: Exposure, conversations: Sequence[Conversation]) -> Iterator
     for fact in Fact:
         finding = exposure.get(fact)
         if finding is not None:
-            value = fit(visible(finding.value or ""), LONGEST_VALUE)
+            value = glimpse(finding.value or "", LONGEST_VALUE)
             yield Row(fact_name(fact), look(finding.verdict), value, where(finding, by_flow.get(finding.flow or 0)))
 
 

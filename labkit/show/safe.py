@@ -68,6 +68,12 @@ def fit(text: str, columns: int) -> str:
     return "".join(kept) + ELLIPSIS
 
 
+def glimpse(text: str, columns: int) -> str:
+    """The beginning of any text, made visible, in at most `columns` terminal columns; the rest is not even looked at."""
+    start = text[: 2 * columns]
+    return fit(visible(start) + (ELLIPSIS if len(start) < len(text) else ""), columns)
+
+
 def pad(text: str, columns: int) -> str:
     """Visible text, cut or filled with spaces to exactly `columns` terminal columns."""
     fitted = fit(text, columns)

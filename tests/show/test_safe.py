@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.show.safe import fit, grid, pad, visible, width
+from labkit.show.safe import ELLIPSIS, fit, glimpse, grid, pad, visible, width
 
 ANY = st.text(st.characters(exclude_categories=()))
 # Everything that Unicode lets act on its neighbours or gives no form: what no terminal may get.
@@ -61,3 +61,16 @@ def test_wide_characters_count_twice() -> None:
 
 def test_a_grid_is_as_wide_as_it_must_be() -> None:
     assert grid([("a", "long"), ("駅", "x" * 9)], (5, 6)) == ["a   long", "駅  xxxxx…"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "short", "x" * 10, "x" * 11, "\x1b" * 50, "e\u0301" * 500, "\u0301" * 500, "幅" * 50]
+)
+def test_a_glimpse_is_the_beginning_and_says_when_there_is_more(text: str) -> None:
+    seen = glimpse(text, 10)
+    assert width(seen) <= 10
+    if visible(text) == seen:
+        assert width(visible(text)) <= 10
+    else:
+        assert seen.endswith(ELLIPSIS)
+        assert visible(text).startswith(seen[:-1])
