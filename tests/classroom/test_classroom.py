@@ -1,0 +1,74 @@
+"""Eight kernels at once, and the judge that says whether they kept apart. The class in JupyterHub is `make classroom`."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from labkit.wire import live
+from tests.browser.test_lab import seen
+from tests.classroom.judging import AFTER, BEFORE, Connection, Report, wrong_with
+from tests.notebooks import lessons
+
+LESSON = next(path for path in lessons() if path.name.startswith("04"))
+
+
+async def attend(folder: Path, together: asyncio.Barrier) -> tuple[Report, list[Any]]:
+    """One kernel of a class; waits for the others before the lesson and after it."""
+    lesson = nbformat.read(LESSON, as_version=4)
+    before, after = nbformat.v4.new_code_cell(BEFORE), nbformat.v4.new_code_cell(AFTER)
+    lesson.cells = [before, *lesson.cells, after]
+    client = NotebookClient(lesson, timeout=60, resources={"metadata": {"path": folder}})
+    async with client.async_setup_kernel():
+        await client.async_execute_cell(before, 0)
+        await together.wait()
+        for number, cell in enumerate(lesson.cells[1:-1], 1):
+            await client.async_execute_cell(cell, number)
+        await together.wait()
+        await client.async_execute_cell(after, len(lesson.cells) - 1)
+    return Report.read(after.outputs[0].text), seen(lesson.cells[1:-1])
+
+
+async def class_of(names: list[str], folder: Path) -> Mapping[str, tuple[Report, list[Any]]]:
+    together = asyncio.Barrier(len(names))
+    found = await asyncio.gather(*(attend(folder, together) for _name in names))
+    return dict(zip(names, found, strict=True))
+
+
+def test_eight_learners_at_the_same_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = "tap" if live.available() else "live"  # where it can be had, live: it could hear the neighbours
+    monkeypatch.setenv("LABKIT_CAPTURE", engine)
+    committed = seen(nbformat.read(LESSON, as_version=4).cells)
+    class_ = asyncio.run(class_of([f"learner{number}" for number in range(1, 9)], tmp_path))
+    assert [name for name, (_report, shown) in class_.items() if shown != committed] == []
+    assert wrong_with({name: report for name, (report, _shown) in class_.items()}, engine) == []
+
+
+HANAKO = Report(frozenset({4001, 4002}), frozenset({4001, 4002}), ("tap",), (Connection((4001, 50001), 10, 20),))
+TARO = Report(frozenset({4003, 4004}), frozenset({4003, 4004}), ("tap",), (Connection((4003, 50001), 10, 20),))
+
+
+def test_the_judge_finds_nothing_where_all_is_well() -> None:
+    reused = replace(TARO, own=TARO.own | {4001}, connections=(*TARO.connections, Connection((4001, 50001), 21, 30)))
+    assert wrong_with({"hanako": HANAKO, "taro": TARO}, "tap") == []
+    assert wrong_with({"hanako": HANAKO, "taro": reused}, "tap") == []  # a port may be used again, later
+
+
+@pytest.mark.parametrize(
+    ("taro", "told"),
+    [
+        (replace(TARO, connections=()), "taro has 0 connections"),
+        (replace(TARO, engines=("tap", "live")), "taro has 1 connections, captured by"),
+        (replace(TARO, connections=(Connection((4999, 50001), 10, 20),)), "not taro's: [(4999, 50001)]"),
+        (replace(TARO, own=TARO.own | {4001}, connections=HANAKO.connections), "captured the same connections"),
+        (replace(TARO, listening=frozenset({4002})), "listen on the same ports: [4002]"),
+    ],
+)
+def test_the_judge_finds(taro: Report, told: str) -> None:
+    (sentence,) = wrong_with({"hanako": HANAKO, "taro": taro}, "tap")
+    assert told in sentence
