@@ -6,7 +6,9 @@ so do small TLS records beside a large one. Nothing is drawn over anything else,
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import groupby
+from operator import add
 
 from labkit.decode.conversation import Conversation, Kind
 from labkit.show.comparison import Session, titled
@@ -94,6 +96,11 @@ def _word(run: Run) -> str:
     return cut(visible(run.rows[0].text.split(" ")[0].split("-")[0] or "…"), 12)
 
 
+def _added(lengths: Iterable[float]) -> float:
+    """Plainly added: since Python 3.12 `sum` rounds otherwise, and a height's last digit goes into the names in an SVG."""
+    return reduce(add, lengths, 0.0)
+
+
 class Ladder(Figure):
     """Lanes of arrows."""
 
@@ -118,7 +125,7 @@ class Ladder(Figure):
         return INLINE if self._inline(step) else LINE * len(self._lines(step)) + 0.24
 
     def _length(self, lane: Lane) -> float:
-        return sum(0.38 + sum(map(self._step_height, part.steps)) for part in lane.parts)
+        return _added(0.38 + _added(map(self._step_height, part.steps)) for part in lane.parts)
 
     @property
     def looks(self) -> tuple[Look, ...]:

@@ -127,6 +127,12 @@ for figure in (ladder(four), strip(four), timeline(four[3].conversations)):
 """
 
 
+def test_a_ladder_is_as_high_under_every_python_to_the_last_digit() -> None:
+    """Its height is hashed into names in the SVG, and Python 3.12 began to add floats in another way."""
+    heights = [ladder(item.conversations).height for item in four_sessions()]
+    assert heights == [6.738, 7.686, 8.744, 7.026]
+
+
 def test_svg_is_the_same_in_another_process_with_other_settings_and_another_handshake() -> None:
     root = Path(__file__).parents[2]
     runs = [
