@@ -224,9 +224,9 @@ def _too_early() -> Experiment:
         found=lambda capture: (
             _("The server handed out a letter before anybody had logged in.")
             if _early(capture).code == "+OK"
-            else _("The server refused; once name and password were given, it answered.")
+            else _("The server refused: nobody had logged in yet.")
         ),
-        lines=lambda capture: _both(pop3_turns(capture)[:4]),
+        lines=lambda capture: _both([_early(capture)]),
         replies={
             "a": _(
                 "Then anybody could read anybody's mail. The maildrop belongs to somebody; a server's letter box does not."
@@ -412,7 +412,7 @@ def _as_taro() -> Exercise:
             ),
         ),
         hints=(
-            _("It takes the lines with `smtplib` from above, with another letter."),
+            _("The envelope can stay as it is. Which line of the letter does taro's program show?"),
             _('`forged.replace("president@company.example", "taro@mail.example")` gives that letter.'),
         ),
         where=_("the line that begins with From: in your letter, not the address that MAIL names."),
