@@ -122,7 +122,9 @@ def _envelopes() -> Exercise:
         needs="02-1",
         task=_("Label these six pieces of the packet: ethernet, ip, tcp or smtp."),
         kind=Labels(_header_pieces, _LABELS),
-        why=lambda _capture: _("Each envelope has its own addresses, and each says what the next one is."),
+        why=lambda _capture: _(
+            "Each envelope has addresses of its own, and Ethernet and IP also say what comes next inside."
+        ),
         misconceptions=(
             Misconception(
                 "names-the-next",
