@@ -60,9 +60,8 @@ async def start_all(running: Hub, users: int) -> list[Learner]:
     return await asyncio.gather(*map(start, range(1, users + 1)))
 
 
-async def hold(path: Path, users: int, engine: str, folder: Path) -> bool:
-    """The whole of it. True when nothing is wrong."""
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+async def hold(cells: Sequence[Mapping[str, Any]], users: int, engine: str, folder: Path) -> bool:
+    """The whole of it, for a lesson's cells. True when nothing is wrong."""
     async with hub(folder, engine) as running:
         began = time.monotonic()
         learners = await start_all(running, users)
@@ -74,7 +73,6 @@ async def hold(path: Path, users: int, engine: str, folder: Path) -> bool:
     by_name = dict(zip((learner.name for learner in learners), outcomes, strict=True))
     wrong = [f"{name}: cells {one.different} differ" for name, one in by_name.items() if one.different]
     wrong += wrong_with({name: one.report for name, one in by_name.items()}, engine)
-    print(f"{users} learners, engine {engine}, {path.name}")
     tell(started, outcomes, idle, after, wrong)
     return not wrong
 
@@ -127,9 +125,11 @@ def main() -> int:
     if reason:
         print(reason, file=sys.stderr)
         return 2
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    print(f"{options.users} learners, engine {options.engine}, {path.name}", flush=True)
     with tempfile.TemporaryDirectory(prefix="class-") as folder:
         try:
-            return 0 if asyncio.run(hold(path, options.users, options.engine, Path(folder))) else 1
+            return 0 if asyncio.run(hold(cells, options.users, options.engine, Path(folder))) else 1
         except BaseException:
             print((Path(folder) / "hub.log").read_text(errors="replace")[-4000:], file=sys.stderr)
             raise

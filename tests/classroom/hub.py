@@ -13,8 +13,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -148,32 +148,35 @@ async def hub(folder: Path, engine: str) -> AsyncIterator[Hub]:
     """JupyterHub on free ports, with its files and the learners' homes in `folder`."""
     port, hub_port, api_port = _free_ports(3)
     token = secrets.token_hex(16)
-    as_root = ["--allow-root"] if os.geteuid() == 0 else []
-    config = folder / "trial_config.py"
-    config.write_text(
-        TRIAL.format(
-            example=str(EXAMPLE),
-            port=port,
-            hub_port=hub_port,
-            api_port=api_port,
-            token=token,
-            engine=engine,
-            as_root=as_root,
-        ),
-        encoding="utf-8",
+    trial = TRIAL.format(
+        example=str(EXAMPLE),
+        port=port,
+        hub_port=hub_port,
+        api_port=api_port,
+        token=token,
+        engine=engine,
+        as_root=["--allow-root"] if os.geteuid() == 0 else [],
     )
+    with _process(folder, trial) as process:
+        running = Hub(process, f"http://127.0.0.1:{port}", token)
+        await _ready(running)
+        yield running
+
+
+@contextmanager
+def _process(folder: Path, trial: str) -> Iterator[subprocess.Popen[bytes]]:
+    config = folder / "trial_config.py"
+    config.write_text(trial, encoding="utf-8")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "XDG", "IPYTHON"))}
     mine = {"CLASSROOM_PASSWORD": secrets.token_hex(16), "CLASSROOM_HOMES": str(folder / "homes"), "HOME": str(folder)}
     with (folder / "hub.log").open("wb") as log:
         command = [sys.executable, "-m", "jupyterhub", "-f", str(config)]
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=kept | mine)
         try:
-            running = Hub(process, f"http://127.0.0.1:{port}", token)
-            await _ready(running)
-            yield running
+            yield process
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE)
 
 
 async def _ready(running: Hub) -> None:
