@@ -6,12 +6,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 JOBS   ?= auto
+ROOM   ?= .venv-classroom
 
-.PHONY: help setup lab test test-code test-notebooks check bench peers notebooks lock clean
+.PHONY: help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
 
 help:
 	@sed -n '1,2p' Makefile
-	@echo "also: make check (ruff, mypy) · make bench (ratios) · make peers (every mail program) · make notebooks (re-execute) · make lock · make clean"
+	@echo "also: make check (ruff, mypy) · make bench (ratios) · make peers (every mail program) · make classroom (thirty learners) · make notebooks (re-execute) · make lock · make clean"
 
 setup: $(READY)
 
@@ -57,6 +58,16 @@ bench: setup
 peers: setup
 	$(BIN)/python -m tests.peers.matrix
 
+# Thirty learners in JupyterHub run one lesson at the same moment. Needs npm; JupyterHub is in an environment of its own.
+classroom: $(ROOM)/bin/configurable-http-proxy
+	PATH="$(abspath $(ROOM))/bin:$$PATH" $(ROOM)/bin/python -m tests.classroom $(ARGS)
+
+$(ROOM)/bin/configurable-http-proxy:
+	$(MAKE) setup VENV=$(ROOM)
+	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(ROOM)/bin/python 'jupyterhub>=5,<7'; \
+	  else $(ROOM)/bin/python -m pip install --quiet 'jupyterhub>=5,<7'; fi
+	npm install --silent --global --prefix $(ROOM) configurable-http-proxy@5
+
 notebooks: setup
 	$(BIN)/python -m tests.notebooks.execute
 
@@ -65,4 +76,4 @@ lock:
 	  --no-emit-find-links --no-header --no-annotate --extra test pyproject.toml - -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(ROOM) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psutil
 from nbformat import NotebookNode
@@ -63,9 +63,11 @@ class Hub:
         answer = await self._client.fetch(request)
         return json.loads(answer.body) if answer.body else None
 
-    async def open(self, path: str) -> WebSocketClientConnection:
-        """A websocket to a learner's server."""
-        return await websocket_connect(HTTPRequest(self.url.replace("http", "ws", 1) + path, headers=self._rights()))
+    async def open(self, path: str) -> "Channels":
+        """A websocket to a learner's server, read all the time, as a browser does: the server wants its pings answered."""
+        told: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        request = HTTPRequest(self.url.replace("http", "ws", 1) + path, headers=self._rights())
+        return Channels(await websocket_connect(request, on_message_callback=told.put_nowait), told)
 
     async def start(self, name: str) -> "Learner":
         """A learner logs in: their server runs, and the first kernel of it."""
@@ -103,21 +105,28 @@ class Memory(tuple[int, int, int]):
         return cls((server.memory_info().rss, sum(resident), share))
 
 
+class Channels(NamedTuple):
+    """A websocket, and what it has told so far; None at its end."""
+
+    socket: WebSocketClientConnection
+    told: asyncio.Queue[str | bytes | None]
+
+
 class Learner:
     """Somebody with a notebook open."""
 
-    def __init__(self, name: str, channels: WebSocketClientConnection) -> None:
+    def __init__(self, name: str, channels: Channels) -> None:
         self.name = name
         self._channels = channels
 
     async def run(self, source: str) -> list[NotebookNode]:
         """Run a cell; its outputs."""
         asked = uuid.uuid4().hex
-        await self._channels.write_message(json.dumps(_execute(asked, source)))
+        await self._channels.socket.write_message(json.dumps(_execute(asked, source)))
         outputs: list[NotebookNode] = []
         waiting = {"idle", "reply"}
         while waiting:
-            message = await asyncio.wait_for(self._channels.read_message(), PATIENCE)
+            message = await asyncio.wait_for(self._channels.told.get(), PATIENCE)
             assert message is not None, f"{self.name}'s kernel is gone"
             told = json.loads(message)
             if told["parent_header"].get("msg_id") != asked:
