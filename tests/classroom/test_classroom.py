@@ -1,6 +1,10 @@
-"""Eight kernels at once, and the judge that says whether they kept apart. The class in JupyterHub is `make classroom`."""
+"""Eight kernels at once, the judge that says whether they kept apart, and the page for teachers.
+
+The class in JupyterHub is `make classroom`.
+"""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,13 +12,16 @@ from typing import Any
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 
 from labkit.wire import live
 from tests.browser.test_lab import seen
 from tests.classroom.judging import AFTER, BEFORE, Connection, Report, wrong_with
-from tests.notebooks import lessons
+from tests.conftest import ROOT
+from tests.notebooks import NOTEBOOKS, lessons
 
+PAGE = NOTEBOOKS / "teachers" / "classroom.md"
 LESSON = next(path for path in lessons() if path.name.startswith("04"))
 
 
@@ -72,3 +79,22 @@ def test_the_judge_finds_nothing_where_all_is_well() -> None:
 def test_the_judge_finds(taro: Report, told: str) -> None:
     (sentence,) = wrong_with({"hanako": HANAKO, "taro": taro}, "tap")
     assert told in sentence
+
+
+def test_the_pages_links_and_examples_name_what_exists() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", text)
+    assert [link for link in links if "://" not in link and not (PAGE.parent / link).is_file()] == []
+    assert [
+        anchor
+        for anchor in re.findall(r"\]\(#([\w-]+)\)", text)
+        if f"## {anchor.replace('-', ' ')}" not in text.lower()
+    ] == []
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    learner = yaml.safe_load(block)["singleuser"]
+    inside = [
+        learner["extraEnv"]["JUPYTER_CONFIG_PATH"],
+        re.findall(r"/srv/labkit/\S+", str(learner["lifecycleHooks"]))[0],
+    ]
+    for path in inside:
+        assert list(ROOT.glob(path.removeprefix("/srv/labkit/"))), path
