@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "provider": {"mail", "wire", "capture"},
     "exchanges": {"mail", "wire", "decode", "show", "capture", "provider"},
     "attack": {"attack", "mail", "wire", "decode", "show", "capture", "provider", "exchanges"},
-    "lessons": {"lessons", "mail", "wire", "decode", "show", "capture", "provider", "exchanges", "attack"},
+    "lessons": {"lessons", "mail", "wire", "decode", "show", "capture", "provider", "exchanges", "attack", "probing"},
     "doctor": {"wire"},
     "probing": {"mail", "wire", "decode", "show", "provider"},
     "cli": {

@@ -24,7 +24,7 @@ from labkit.show.safe import block, grid
 from labkit.show.view import View, render
 from labkit.texts import _
 
-# Seconds. A program without TLS and a server that speaks it from the first byte wait for each other for ever.
+# Seconds. A program that begins in the clear and a server that begins with TLS wait for each other for ever.
 PATIENCE = 0.1
 IMPOSTOR = "impostor"
 TEXT_COLUMNS = 30
@@ -58,7 +58,7 @@ class Profile:
         """The best that the program can be set to for hanako's account at a provider."""
         policy = provider.policy
         security = policy.security if policy.security in self.security else Security(self.security[0])
-        silent = security is Security.NONE and policy.security is Security.SSL
+        silent = security is not Security.SSL and policy.security is Security.SSL
         common = [name for name in self.mechanisms if name in policy.mechanisms] or list(self.mechanisms)
         chosen: dict[str, Any] = {
             "security": security,
