@@ -36,7 +36,7 @@ lab: setup
 test: test-code test-notebooks
 
 test-code: setup
-	$(BIN)/python -m pytest tests -q -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest tests -q -n $(JOBS)
 
 # Every notebook is executed and each output compared, images included, once for each capture engine that works here.
 test-notebooks: setup

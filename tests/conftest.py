@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,3 +29,18 @@ def require(*programs: str) -> None:
     if os.environ.get("LABKIT_ALL_TOOLS") == "1":
         pytest.fail(f"{reason}, and LABKIT_ALL_TOOLS=1 says that every tool is there")
     pytest.skip(reason)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that share one browser and one lab stay on one worker, and come first, for they take longest.
+
+    xdist's own --dist loadgroup does not see its groups under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "browser" if "browser/" in nodeid.partition("::")[0] else nodeid
+
+    return Together(config, log) if config.getvalue("dist") == "load" else None

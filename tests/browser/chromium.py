@@ -32,7 +32,7 @@ FLAGS = (
     "--remote-debugging-port=0",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
-PATIENCE = 30.0  # seconds
+PATIENCE = 90.0  # seconds; much is started here, and other tests run beside it
 
 # What the keyboard sends: name → (code, Windows virtual key, text)
 KEYS = {
@@ -164,16 +164,14 @@ def chromium(folder: Path) -> Iterator[Callable[[], Page]]:
         chosen = folder / "profile" / "DevToolsActivePort"
         until(lambda: chosen.exists() and chosen.read_text().count("\n") > 0, "Chromium's port")
         port, path = chosen.read_text().splitlines()[:2]
-        control = websocket.create_connection(
-            f"ws://127.0.0.1:{port}{path}", suppress_origin=True, timeout=4 * PATIENCE
-        )
+        control = websocket.create_connection(f"ws://127.0.0.1:{port}{path}", suppress_origin=True, timeout=PATIENCE)
         sockets.append(control)
 
         def tab() -> Page:
             control.send(json.dumps({"id": 1, "method": "Target.createTarget", "params": {"url": "about:blank"}}))
             target = json.loads(control.recv())["result"]["targetId"]
             address = f"ws://127.0.0.1:{port}/devtools/page/{target}"
-            sockets.append(websocket.create_connection(address, suppress_origin=True, timeout=4 * PATIENCE))
+            sockets.append(websocket.create_connection(address, suppress_origin=True, timeout=PATIENCE))
             return Page(sockets[-1])
 
         yield tab

@@ -10,8 +10,6 @@ from labkit.show.explore import Exploration
 from tests.browser.chromium import Page
 from tests.browser.served import Lab, barriers
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 BOX = "document.querySelector('.labkit-explore')"
 FOCUS = "document.activeElement"
 CHOSEN = f"{BOX}.querySelector('li[aria-selected=true] > .labkit-label > b')?.textContent"

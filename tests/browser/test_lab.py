@@ -11,8 +11,6 @@ from tests.browser.chromium import Page
 from tests.browser.served import Lab
 from tests.notebooks import lessons
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 CELLS = "jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 
 

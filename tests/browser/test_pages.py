@@ -12,8 +12,6 @@ from tests.browser.chromium import Page
 from tests.browser.served import barriers
 from tests.show.scripts import conversation
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 # A fragment in a page that has nothing of its own.
 AROUND = "<!DOCTYPE html><html lang=en><head><meta charset=utf-8><title>t</title></head><body>{}</body></html>"
 # Open what a reader would open first. Every fold of every record would be some thousand elements of the same few kinds.
