@@ -21,7 +21,8 @@ from labkit.show.explain import LONGEST_VALUE, Explanation
 from labkit.show.safe import fit, visible
 from labkit.show.view import View
 from labkit.texts import _
-from labkit.wire.flows import Endpoint, Side
+from labkit.wire.endpoints import Endpoint
+from labkit.wire.flows import Side
 from labkit.wire.frames import Frame
 
 PACKETS = 1000  # rows of the packet list
