@@ -1,6 +1,5 @@
 """Lesson 07, certificates: what its notebook asks, and how the wire answers."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -96,7 +95,7 @@ class _Shown:
 
     @property
     def words(self) -> str:
-        text = _("for {names}, issued by {issuer}, good until {until}")
+        text = _("for {names}, until {until}, issued by {issuer}")
         return text.format(names=" ".join(self.names), issuer=self.issuer, until=self.until)
 
     @property
@@ -184,8 +183,8 @@ def _four() -> Exercise:
 
 
 def _pieces(*captures: Capture) -> Sequence[tuple[str, str]]:
-    """The certificates, mixed in the same way for everybody."""
-    shown = sorted(map(_shown, captures), key=lambda one: hashlib.sha256(one.words.encode()).digest())
+    """The certificates in another order than they were shown, the same for everybody."""
+    shown = sorted(map(_shown, captures), key=lambda one: (one.until, one.names, one.issuer))
     return [(one.words, one.label) for one in shown]
 
 
@@ -218,7 +217,7 @@ def _impostor() -> Experiment:
         replies={
             "a": _("TLS encrypts for whoever is at the other end, and that is the stranger."),
             "b": _(
-                "That is what a listener gets. The stranger does more than listen: it is whom the program talks to."
+                "That is what a listener gets. The stranger does more than listen: it is the one that the program talks to."
             ),
         },
     )
