@@ -8,7 +8,7 @@ READY  := $(VENV)/.ready
 JOBS   ?= auto
 ROOM   ?= .venv-classroom
 
-.PHONY: help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
+.PHONY: fuzz help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
 
 help:
 	@sed -n '1,2p' Makefile
@@ -70,6 +70,9 @@ $(ROOM)/bin/configurable-http-proxy:
 
 notebooks: setup
 	$(BIN)/python -m tests.notebooks.execute
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lock:
 	printf 'hatchling\neditables\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -11,7 +11,7 @@ from labkit.capture import Capture
 from labkit.decode.conversation import Line, Protocol
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
 from labkit.errors import LabError
-from labkit.lessons.evidence import Missing, login_lines, policy_on_the_wire, pop3_turns, verdict
+from labkit.lessons.evidence import Missing, login_lines, policy_on_the_wire, pop3_flows, pop3_turns, verdict
 from labkit.lessons.kinds import Labels, Number, Proof, Text
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
 from labkit.texts import _
@@ -334,7 +334,9 @@ def _guessed_in_words(capture: Capture) -> str:
 
 
 def _apop_lines(capture: Capture) -> list[Line]:
-    return [line for turn in pop3_turns(capture) if turn.verb == "APOP" for line in (turn.asked, turn.answered)]
+    greetings = [flow.lines[0] for flow in pop3_flows(capture) if flow.lines][:1]
+    said = (turn for turn in pop3_turns(capture) if turn.verb == "APOP")
+    return [*greetings, *(line for turn in said for line in (turn.asked, turn.answered))]
 
 
 def _kenji() -> Exercise:
