@@ -366,4 +366,6 @@ def lab(options: tuple[str, ...]) -> None:
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
         filter(None, [str(Path(labkit.__file__).parent / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH")])
     )
+    # Nor are notebooks trusted for the learner (`jupyter trust`): their outputs and figures are readable before Run All as
+    # it is, and a notebook that somebody sent must not run its HTML on being opened. tests/browser holds the first half.
     LabApp.launch_instance([f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/en", *options])
