@@ -124,7 +124,7 @@ def _subject(capture: Capture) -> str:
 
 
 def _certificate_in_words(newer: Capture, older: Capture) -> str:
-    text = _("With TLS 1.3 everybody sees {newer}, with TLS 1.2 {older}.")
+    text = _("TLS 1.3 shows a listener {newer}, TLS 1.2 shows {older}.")
     shown = [
         _("the certificate of `{subject}`").format(subject=found) if found else _("no certificate")
         for found in (_subject(newer), _subject(older))
