@@ -30,6 +30,7 @@ from labkit.wire.tap import Served, Tap, Taps
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
+BACKLOG = 1024  # connections that wait to be accepted; a class may connect at the same moment
 PATIENCE = 0.3  # seconds that a handler has to end by itself after its connection was dropped
 LIMIT = 1.5  # seconds after which stop() no longer waits for a handler that refuses to be cancelled
 
@@ -126,7 +127,7 @@ class Network:
     async def _serve(self, sock: socket.socket, factory: Callable[[], Served], tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         make = factory if tls is None else partial(_secured, loop, factory, tls)
-        self._servers.append(await loop.create_server(lambda: Tap(self._taps, make), sock=sock))
+        self._servers.append(await loop.create_server(lambda: Tap(self._taps, make), sock=sock, backlog=BACKLOG))
 
     async def _wind_down(self) -> None:
         """Close, drop, and wait until nothing is left: connections first, so that protocols can end by themselves."""
@@ -184,7 +185,7 @@ def _bound(port: int) -> socket.socket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((HOST, port))
         # Two sockets may be bound to one port until one of them listens: the second learns it here.
-        sock.listen(100)
+        sock.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         sock.close()
         raise _port_error(port, error) from error
