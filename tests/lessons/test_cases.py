@@ -10,7 +10,7 @@ from labkit.lessons import cases
 from labkit.lessons.evidence import policy_on_the_wire
 
 POLICIES = {
-    "company": (replace(labkit.POLICIES["starttls"], login_format="address"), "security"),
+    "company": (replace(labkit.POLICIES["starttls"], login_format=labkit.LoginFormat.ADDRESS), "security"),
     "campus": (replace(labkit.POLICIES["ssl"], mechanisms=("SCRAM-SHA-256",)), "mechanism"),
     "shop": (labkit.POLICIES["ssl"], "server"),
 }

@@ -57,14 +57,14 @@ def test_a_window_that_somebody_opened_is_not_left_open_for_the_next() -> None:
 @pytest.mark.parametrize("security", ["starttls", "none"])
 def test_who_begins_in_the_clear_does_not_wait_long_for_a_server_that_begins_with_tls(security: str) -> None:
     with labkit.Provider("ssl", repeatable=True) as provider:
-        assert Profile("x", security).settings(provider).timeout == profiles.PATIENCE
+        assert Profile("x", (security,)).settings(provider).timeout == profiles.PATIENCE
 
 
 def test_one_word_is_as_good_as_a_tuple_and_nonsense_is_a_sentence() -> None:
-    assert Profile("x", "ssl", "PLAIN") == Profile("x", ("ssl",), ("PLAIN",))
+    assert Profile("x", "ssl", "PLAIN") == Profile("x", ("ssl",), ("PLAIN",))  # type: ignore[arg-type]
     for wrong in ("tls", ("ssl", "SSL3"), ()):
         with pytest.raises(labkit.LabError, match="none, starttls, ssl"):
-            Profile("x", wrong)
+            Profile("x", wrong)  # type: ignore[arg-type]
 
 
 def test_a_meeting_without_anything_says_so() -> None:
