@@ -106,7 +106,7 @@ class Meeting:
     @property
     def look(self) -> Look:
         """The verdict's mark and colours, with what the program could do for its word."""
-        words = {(True, True): "sends, reads", (False, True): "only reads", (True, False): "only sends"}
+        words = {(True, True): "both", (False, True): "reads", (True, False): "sends"}
         return replace(look(self.leaks), name=words.get((self.sends, self.reads), "nothing"))
 
 
