@@ -33,14 +33,17 @@ def require(*programs: str) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests that share one browser and one lab stay on one worker, and come first, for they take longest.
+    """Tests that share something costly stay on one worker: a browser and a lab, a lesson's rehearsal, a file's fixtures.
 
-    xdist's own --dist loadgroup does not see its groups under pytest 9.2.
+    Those that take longest come first. xdist's own --dist loadgroup does not see its groups under pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "browser" if "browser/" in nodeid.partition("::")[0] else nodeid
+            file, _colons, test = nodeid.partition("::")
+            if "browser/" in file:
+                return "browser"
+            return test.partition("[")[2] if file.endswith("test_solutions.py") else file
 
     return Together(config, log) if config.getvalue("dist") == "load" else None

@@ -1,6 +1,7 @@
 """End to end: `labkit lab`, a lesson opened in real JupyterLab, Run All, and its outputs are the committed ones."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,13 @@ def desk(tab: Callable[[], Page], lab: Lab) -> Iterator[Page]:
     page.close()
 
 
-@pytest.mark.parametrize("path", lessons(), ids=lambda path: path.stem)
+# nbval runs every lesson anyway; in a browser CI opens all of them, and everybody else those that a newcomer opens first.
+OPENED = (
+    lessons() if os.environ.get("LABKIT_ALL_TOOLS") == "1" else [path for path in lessons() if path.name[:2] in "00 08"]
+)
+
+
+@pytest.mark.parametrize("path", OPENED, ids=lambda path: path.stem)
 def test_run_all_in_jupyterlab_gives_the_committed_outputs(desk: Page, lab: Lab, path: Path) -> None:
     committed = json.loads(path.read_text(encoding="utf-8"))["cells"]
     with lab.opened(desk, path.name):
