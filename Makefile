@@ -5,7 +5,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-JOBS   ?= auto
+# One more than there are cores: tests wait for servers, browsers and other programs.
+JOBS   ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 ROOM   ?= .venv-classroom
 
 .PHONY: fuzz help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
