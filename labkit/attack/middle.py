@@ -77,11 +77,16 @@ class Leg(asyncio.Protocol):
         """Pass on everything that comes, then the end."""
         while octets := await self.reader.read(2**16):
             other.transport.write(octets)
-        other.transport.close()
+        other.finish()
+
+    def finish(self) -> None:
+        """Close, once: a second close() of a TLS transport breaks it in Python 3.11.0 to 3.11.2."""
+        if not self.transport.is_closing():
+            self.transport.close()
 
     async def close(self) -> None:
         """Close, and do not wait long for the other end to agree."""
-        self.transport.close()
+        self.finish()
         try:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lost.wait(), PATIENCE)
@@ -253,13 +258,13 @@ class _Turn:
                 victim.transport.write(self._speech.refusal + b"\r\n")
             else:
                 real.transport.write(line)
-        real.transport.close()
+        real.finish()
 
     async def from_provider(self, real: Leg, victim: Leg) -> None:
         while line := await real.reader.readline():
             self._data = line.startswith(self._speech.asks)
             victim.transport.write(line)
-        victim.transport.close()
+        victim.finish()
 
 
 class Impersonate(Middle):
