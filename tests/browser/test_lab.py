@@ -49,6 +49,9 @@ def desk(tab: Callable[[], Page], lab: Lab) -> Iterator[Page]:
     page.close()
 
 
+# JupyterLab 4.6 looks for the focus of a notebook that has just been closed, where the machine is busy.
+JUPYTERLABS_OWN = "._ensureFocus ("
+
 # nbval runs every lesson anyway; in a browser CI opens all of them, and everybody else those that a newcomer opens first.
 OPENED = (
     lessons() if os.environ.get("LABKIT_ALL_TOOLS") == "1" else [path for path in lessons() if path.name[:2] in "00 08"]
@@ -63,7 +66,7 @@ def test_run_all_in_jupyterlab_gives_the_committed_outputs(desk: Page, lab: Lab,
         assert [_text(cell["source"]) for cell in opened] == [_text(cell["source"]) for cell in committed]
         lab.run_all(desk)
         assert seen(desk.evaluate(CELLS)) == seen(committed)
-    assert desk.take_complaints() == []
+    assert [said for said in desk.take_complaints() if JUPYTERLABS_OWN not in said] == []
     assert desk.beyond_this_machine() == []
     assert lab.left_the_machine() == []
 
