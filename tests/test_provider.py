@@ -1,5 +1,6 @@
 """A mail service on its wire: it listens on loopback alone, stops in time, leaves nothing, and a restart forgets."""
 
+import gc
 import os
 import smtplib
 import socket
@@ -129,12 +130,13 @@ def test_starting_and_stopping_leaves_nothing_behind(tmp_path: Path, monkeypatch
     with Provider("ssl") as provider:
         assert provider.ca_file is not None
     process = psutil.Process()
-    before = threading.active_count(), process.num_fds() if hasattr(process, "num_fds") else 0
+    gc.collect()  # what earlier tests have left is not counted
+    threads, files = threading.active_count(), process.num_fds() if hasattr(process, "num_fds") else 0
     for cycle in range(200):
         with Provider(("plaintext", "ssl")[cycle % 2], keylog=cycle % 2 == 1):
             pass
-    after = threading.active_count(), process.num_fds() if hasattr(process, "num_fds") else 0
-    assert after == before
+    assert threading.active_count() <= threads
+    assert (process.num_fds() if hasattr(process, "num_fds") else 0) <= files
     assert list(tmp_path.iterdir()) == []
 
 
