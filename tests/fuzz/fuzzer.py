@@ -33,6 +33,7 @@ class Coverage:
             monitoring.use_tool_id(monitoring.COVERAGE_ID, "labkit fuzzer")
             monitoring.register_callback(monitoring.COVERAGE_ID, monitoring.events.LINE, self._line)
             monitoring.set_events(monitoring.COVERAGE_ID, monitoring.events.LINE)
+            monitoring.restart_events()  # an earlier fuzzer of this process has told lines never to be told of again
         return self
 
     def __exit__(self, *_error: object) -> None:
