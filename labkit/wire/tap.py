@@ -167,7 +167,12 @@ class Tap(asyncio.Protocol):
         self.inner.connection_lost(exc)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send, and write down what the operating system took."""
+        """Send, and write down what the operating system took.
+
+        A connection that is being closed takes nothing more: asyncio would only report it on stderr, again and again.
+        """
+        if self._raw.is_closing():
+            return
         if not self._recordings:
             self._raw.write(data)
             return

@@ -177,6 +177,34 @@ def test_what_is_written_after_the_close_was_never_sent(network, events, context
     client.close()
 
 
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_is_written_after_a_reset_is_not_complained_about(network, request, contexts, caplog, tls, recorded):
+    """asyncio would log "socket.send() raised exception." for each write after the fifth."""
+    served: list[Echo] = []
+
+    class Talker(Echo):
+        def line(self, line):
+            served.append(self)
+
+    if recorded:
+        request.getfixturevalue("events")
+    client = Client(network.listen(Talker, tls=contexts.server if tls else None), contexts, tls)
+    client.sock.sendall(b"go\r\n")
+    while not network.call(lambda: served):
+        pass
+
+    def reset_and_write() -> None:
+        client.lines.close()
+        reset(client.sock)
+        for _again in range(20):
+            served[0].transport.write(b"is anybody there?\r\n")
+
+    network.call(reset_and_write)
+    network.call(int)
+    assert caplog.messages == []
+
+
 def test_recordings_may_overlap_and_begin_in_mid_connection(network, contexts):
     first: list[Event] = []
     second: list[Event] = []
