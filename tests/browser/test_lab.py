@@ -4,39 +4,15 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.browser.chromium import Page
 from tests.browser.served import Lab
 from tests.notebooks import lessons
+from tests.notebooks.outputs import joined, seen
 
 CELLS = "jupyterapp.shell.currentWidget.content.model.toJSON().cells"
-
-
-def seen(cells: list[dict[str, Any]]) -> list[list[Any]]:
-    """What a reader sees of each cell: its outputs, without counts, and without metadata, which names the engine."""
-    return [list(_outputs(cell)) for cell in cells]
-
-
-def _outputs(cell: dict[str, Any]) -> list[Any]:
-    told: list[Any] = []
-    for output in cell.get("outputs", []):
-        kind = output["output_type"]
-        if kind == "stream" and told and told[-1][:2] == [kind, output["name"]]:
-            told[-1][2] += _text(output["text"])
-        elif kind == "stream":
-            told.append([kind, output["name"], _text(output["text"])])
-        elif kind == "error":
-            told.append([kind, output["ename"], output["evalue"]])
-        else:
-            told.append([kind, {name: _text(value) for name, value in output["data"].items()}])
-    return told
-
-
-def _text(lines: Any) -> Any:
-    return "".join(lines) if isinstance(lines, list) else lines
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +39,7 @@ def test_run_all_in_jupyterlab_gives_the_committed_outputs(desk: Page, lab: Lab,
     committed = json.loads(path.read_text(encoding="utf-8"))["cells"]
     with lab.opened(desk, path.name):
         opened = desk.evaluate(CELLS)
-        assert [_text(cell["source"]) for cell in opened] == [_text(cell["source"]) for cell in committed]
+        assert [joined(cell["source"]) for cell in opened] == [joined(cell["source"]) for cell in committed]
         lab.run_all(desk)
         assert seen(desk.evaluate(CELLS)) == seen(committed)
     assert [said for said in desk.take_complaints() if JUPYTERLABS_OWN not in said] == []

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit.wire import live
-from tests.browser.test_lab import seen
 from tests.classroom.hub import Hub, Learner, Memory, hub
 from tests.classroom.judging import AFTER, BEFORE, Report, wrong_with
 from tests.notebooks import lessons
+from tests.notebooks.outputs import seen
 
 AT_ONCE = 4  # servers that are being started at the same moment: what is tried here is the lesson
 MIB = 2**20

@@ -16,10 +16,10 @@ import yaml
 from nbclient import NotebookClient
 
 from labkit.wire import live
-from tests.browser.test_lab import seen
 from tests.classroom.judging import AFTER, BEFORE, Connection, Report, wrong_with
 from tests.conftest import ROOT
 from tests.notebooks import NOTEBOOKS, lessons
+from tests.notebooks.outputs import seen
 
 PAGE = NOTEBOOKS / "teachers" / "classroom.md"
 LESSON = next(path for path in lessons() if path.name.startswith("04"))
