@@ -22,8 +22,7 @@ from typing import Any
 import psutil
 
 from labkit.mail.sample import LESSON_ACCOUNTS, sample_message
-from tests.benchmarks.serving import _reply as reply
-from tests.benchmarks.serving import bare
+from tests.benchmarks.serving import bare, reply
 
 CLIENTS = 50
 MESSAGES = 10_000

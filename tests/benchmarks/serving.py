@@ -92,19 +92,20 @@ def send(port: int, messages: int, per_connection: int) -> float:
         with socket.create_connection(("127.0.0.1", port)) as sock:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             answer = sock.makefile("rb")
-            _reply(answer)
+            reply(answer)
             sock.sendall(b"EHLO client.example\r\n")
-            _reply(answer)
+            reply(answer)
             for _message in range(per_connection):
                 for command in commands:
                     sock.sendall(command)
-                    _reply(answer)
+                    reply(answer)
             sock.sendall(b"QUIT\r\n")
-            _reply(answer)
+            reply(answer)
     return time.perf_counter() - began
 
 
-def _reply(answer: Any) -> None:
+def reply(answer: Any) -> None:
+    """Read one reply of SMTP. Raises RuntimeError for one that is not positive."""
     while True:
         line = answer.readline()
         if line[:1] not in b"23" or not line:
