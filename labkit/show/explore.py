@@ -18,7 +18,7 @@ from labkit.decode.headers import frame_spans
 from labkit.decode.spans import Span, window
 from labkit.show.dialogue import protocol_of
 from labkit.show.explain import LONGEST_VALUE, Explanation
-from labkit.show.safe import fit, visible
+from labkit.show.safe import glimpse, visible
 from labkit.show.view import View
 from labkit.texts import _
 from labkit.wire.endpoints import Endpoint
@@ -158,7 +158,7 @@ class Exploration:
             self._end(fields, _TARGETS, "tcp.destination_port") or fields.get("ethernet.destination", ""),
             _protocol(spans, carried),
             frame.length,
-            fit(visible(_info(spans, carried, lines)), LONGEST_INFO),
+            glimpse(_info(spans, carried, lines), LONGEST_INFO),
         )
 
     def _end(self, fields: Mapping[str, str], addresses: Iterable[str], port: str) -> str:
@@ -255,7 +255,7 @@ def _again(start: int, end: int) -> list[Span]:
 
 def _nodes(spans: Iterable[Span], depth: int) -> Iterator[Node]:
     for span in spans:
-        value, meaning = fit(visible(span.value), LONGEST_VALUE), visible(span.meaning)
+        value, meaning = glimpse(span.value, LONGEST_VALUE), visible(span.meaning)
         yield Node(depth, span.start, span.end, span.visibility.value, span.field, value, meaning, span.source)
         yield from _nodes(span.children, depth + 1)
 
