@@ -7,7 +7,7 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -67,12 +67,14 @@ class Progress(View):
 
     @classmethod
     def load(cls, paths: Iterable[str | os.PathLike[str]]) -> Self:
-        """Read what `save` wrote as JSON, one file for each learner, called by the file's name. Raises BadProgress."""
-        learners: dict[str, Entries] = {}
-        for path in map(Path, paths):
-            for name, entries in _learners(path):
-                learners[name if name not in learners else f"{path.parent.name}/{name}"] = entries
-        return cls(learners)
+        """Read what `save` wrote as JSON, one file for each learner, called by the file's name.
+
+        Where two have the same name, the folders' names tell them apart. Raises BadProgress, also for a file named twice.
+        """
+        found = [
+            (_place(path, name), entries) for path in map(Path, paths) for name, entries in _learners(path).items()
+        ]
+        return cls({_told_apart(place, [each for each, _entries in found]): entries for place, entries in found})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write .json, which can be loaded again, or .csv, a row for each learner and step. Raises BadProgress."""
@@ -160,7 +162,22 @@ def _inert(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
 
 
-def _learners(path: Path) -> Iterator[tuple[str, Entries]]:
+def _place(path: Path, name: str) -> tuple[str, ...]:
+    """Where a learner's entries are: the folders, the file, and the name within a file of many."""
+    *folders, file = path.resolve().parts
+    return (*folders, file, name) if name else (*folders, Path(file).stem)
+
+
+def _told_apart(place: tuple[str, ...], places: Sequence[tuple[str, ...]]) -> str:
+    """As much of the place's end as no other place has. Raises BadProgress where another is the same."""
+    if places.count(place) > 1:
+        message = _("{name} would be counted twice: name each file once, and call each learner's file differently.")
+        raise BadProgress(message.format(name="/".join(place[-2:])))
+    ends = (place[-length:] for length in range(1, len(place) + 1))
+    return "/".join(next(end for end in ends if sum(other[-len(end) :] == end for other in places) == 1))
+
+
+def _learners(path: Path) -> dict[str, Entries]:
     try:
         with path.open("rb") as file:
             octets = file.read(LARGEST + 1)
@@ -169,14 +186,12 @@ def _learners(path: Path) -> Iterator[tuple[str, Entries]]:
         saved = json.loads(octets)
         if saved["labkit-progress"] != VERSION:
             raise ValueError
-        learners = {str(name): _entries(entries) for name, entries in saved["learners"].items()}
+        return {str(name): _entries(entries) for name, entries in saved["learners"].items()}
     except OSError as error:
         raise BadProgress(_("{path} cannot be read: {why}.").format(path=path, why=error.strerror)) from None
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         message = _("{path} holds no saved progress: name a file that labkit.progress().save() wrote as .json.")
         raise BadProgress(message.format(path=path)) from None
-    for name, entries in learners.items():
-        yield name or path.stem, entries
 
 
 def _entries(saved: Mapping[str, Mapping[str, Any]]) -> Entries:

@@ -12,7 +12,7 @@ from labkit.errors import LabError
 from labkit.lessons import course
 from labkit.lessons.kinds import Unreadable, chosen, is_blank
 from labkit.lessons.notes import Note
-from labkit.lessons.progress import Entries, Entry, Progress, Result
+from labkit.lessons.progress import BadProgress, Entries, Entry, Progress, Result
 from labkit.lessons.steps import Exercise, Experiment, Misconception, takes_in_words
 from labkit.texts import _
 
@@ -85,7 +85,11 @@ class Tutor:
 
         Raises BadProgress.
         """
-        for entries in Progress.load([file]).learners.values():
+        saved = list(Progress.load([file]).learners.values())
+        if len(saved) > 1:
+            message = _("{file} holds the progress of {count} learners: name a file of one learner.")
+            raise BadProgress(message.format(file=file, count=len(saved)))
+        for entries in saved:
             self._entries.update(entries)
         return self.progress()
 

@@ -12,7 +12,7 @@ import pytest
 import labkit
 from labkit.lessons import course
 from labkit.lessons.evidence import Missing
-from labkit.lessons.progress import BadProgress, Progress
+from labkit.lessons.progress import BadProgress, Entry, Progress
 from labkit.lessons.steps import Exercise, Experiment
 from labkit.lessons.tutor import NotRight, Tutor
 
@@ -257,6 +257,34 @@ def test_a_class_is_counted_and_exported(refused: labkit.Capture, sent: labkit.C
     assert {row["learner"] for row in table} == {"hanako", "'=cmd"}
     assert {row["result"] for row in table if row["step"] == "03-2"} == {"right"}
     assert Progress.load([group.save(tmp_path / "class.json")]).rows == group.rows
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["hanako/en/progress.json", "taro/en/progress.json"], ["hanako/en/progress", "taro/en/progress"]),
+        (["1/taro.json", "2/taro.json", "2/hanako.json"], ["1/taro", "2/taro", "hanako"]),
+        (["taro.json", "taro/taro.json", "taro/taro/taro.json"], ["class/taro", "class/taro/taro", "taro/taro/taro"]),
+        (["../taro.json", "hanako.json"], ["taro", "hanako"]),
+    ],
+)
+def test_learners_whose_files_have_one_name_are_kept_apart(files: list[str], names: list[str], tmp_path: Path) -> None:
+    home = tmp_path / "class"
+    for file in files:
+        (home / file).parent.mkdir(parents=True, exist_ok=True)
+        Tutor().progress().save(home / file)
+    assert list(Progress.load([home / file for file in files]).learners) == names
+
+
+def test_learners_of_two_classes_are_kept_apart_and_nobody_is_counted_twice(tmp_path: Path) -> None:
+    learners: dict[str, dict[str, Entry]] = {"hanako": {}, "taro": {}}
+    files = [Progress(learners).save(tmp_path / f"{name}.json") for name in ("morning", "evening")]
+    loaded = Progress.load(files).learners
+    assert list(loaded) == ["morning.json/hanako", "morning.json/taro", "evening.json/hanako", "evening.json/taro"]
+    with pytest.raises(BadProgress, match="counted twice"):
+        Progress.load([files[0], tmp_path / "." / files[0].name])
+    with pytest.raises(BadProgress, match="2 learners"):
+        Tutor().resume(files[0])
 
 
 @pytest.mark.parametrize(
