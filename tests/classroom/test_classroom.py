@@ -13,12 +13,12 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
-from nbclient import NotebookClient
 
 from labkit.wire import live
 from tests.classroom.judging import AFTER, BEFORE, Connection, Report, wrong_with
 from tests.conftest import ROOT
 from tests.notebooks import NOTEBOOKS, lessons
+from tests.notebooks.kernels import client
 from tests.notebooks.outputs import seen
 
 PAGE = NOTEBOOKS / "teachers" / "classroom.md"
@@ -30,14 +30,14 @@ async def attend(folder: Path, together: asyncio.Barrier) -> tuple[Report, list[
     lesson = nbformat.read(LESSON, as_version=4)
     before, after = nbformat.v4.new_code_cell(BEFORE), nbformat.v4.new_code_cell(AFTER)
     lesson.cells = [before, *lesson.cells, after]
-    client = NotebookClient(lesson, timeout=60, resources={"metadata": {"path": folder}})
-    async with client.async_setup_kernel():
-        await client.async_execute_cell(before, 0)
+    kernel = client(lesson, folder)
+    async with kernel.async_setup_kernel():
+        await kernel.async_execute_cell(before, 0)
         await together.wait()
         for number, cell in enumerate(lesson.cells[1:-1], 1):
-            await client.async_execute_cell(cell, number)
+            await kernel.async_execute_cell(cell, number)
         await together.wait()
-        await client.async_execute_cell(after, len(lesson.cells) - 1)
+        await kernel.async_execute_cell(after, len(lesson.cells) - 1)
     return Report.read(after.outputs[0].text), seen(lesson.cells[1:-1])
 
 

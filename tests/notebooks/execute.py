@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 
 from tests.notebooks import lessons
+from tests.notebooks.kernels import client
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -26,14 +26,7 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
 def execute(path: Path) -> None:
     """Run one notebook with the tap and write it back. Raises CellExecutionError when a cell fails."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=60,
-        record_timing=False,
-        store_widget_state=False,
-        resources={"metadata": {"path": path.parent}},
-    )
-    client.execute()
+    client(notebook, path.parent).execute()
     normalise(notebook)
     nbformat.write(notebook, path)
 

@@ -5,9 +5,16 @@ Used by `make test-notebooks` (`pytest -p tests.notebooks.plugin --nbval noteboo
 
 from typing import Any
 
+import nbval.kernel
 import pytest
 
+from tests.notebooks.kernels import Kernels
+
 COMPARED_TOO = {"image/png", "image/jpeg"}
+
+
+def pytest_configure() -> None:
+    nbval.kernel.KernelManager = Kernels
 
 
 def never_executed(cells: list[Any]) -> list[int]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-from nbclient import NotebookClient
 
 from tests.notebooks import NOTEBOOKS
+from tests.notebooks.kernels import client
 
 BLOCK = re.compile(r"^```python (solution|wrong) (\S+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLANK = "blank"
@@ -58,7 +58,7 @@ def rehearse(notebook: Path) -> tuple[list[Judged], str]:
     original = nbformat.read(notebook, as_version=4)
     cells, asked = _rehearsal(original.cells, answers(notebook))
     original.cells = cells
-    NotebookClient(original, timeout=60, resources={"metadata": {"path": notebook.parent}}).execute()
+    client(original, notebook.parent).execute()
     return [Judged(answer, shown(cell)) for answer, cell in asked], "\n".join(map(shown, cells))
 
 
