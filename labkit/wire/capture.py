@@ -16,13 +16,15 @@ from labkit.errors import BadSetting, EngineUnavailable
 from labkit.texts import _
 from labkit.wire import live, pcap
 from labkit.wire.endpoints import Book, Endpoint
+from labkit.wire.events import Address, Event
 from labkit.wire.flows import Flow, reassemble
 from labkit.wire.frames import Frame, Synthesizer, readdress
-from labkit.wire.tap import Address, Event, Taps
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
     from scapy.plist import PacketList
+
+    from labkit.wire.tap import Taps
 
 T = TypeVar("T")
 
@@ -115,7 +117,7 @@ class TapRecording:
     engine = "tap"
     notes = ()
 
-    def __init__(self, taps: Taps, call: Callable[..., object]) -> None:
+    def __init__(self, taps: "Taps", call: Callable[..., object]) -> None:
         self._taps = taps
         self._call = call
         self._events: list[Event] = []

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from labkit.wire.endpoints import Book
-from labkit.wire.tap import Act, Address, Connection, Event
+from labkit.wire.events import Act, Address, Connection, Event
 
 ETHERNET = 1  # LINKTYPE_ETHERNET
 

@@ -11,44 +11,13 @@ import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
-Address = tuple[str, int]
+from labkit.wire.events import Act, Address, Connection, Event
+
 GRACE = 0.5  # seconds
 
 Served = asyncio.Protocol | asyncio.BufferedProtocol
-
-
-class Act(Enum):
-    """What happened on a connection, as the server's end of it knows."""
-
-    OPENED = "opened"
-    RECEIVED = "received"
-    SENT = "sent"
-    CLIENT_FIN = "the client has finished sending"
-    SERVER_FIN = "the server has finished sending"
-    CLIENT_RST = "reset by the client"
-    SERVER_RST = "reset by the server"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Connection:
-    """One accepted TCP connection: its number on this network, and the real (address, port) of its two ends."""
-
-    number: int
-    client: Address
-    server: Address
-
-
-class Event(NamedTuple):
-    """Something that happened at `time` (ns since the epoch); data only for RECEIVED and SENT."""
-
-    time: int
-    connection: Connection
-    act: Act
-    data: bytes = b""
 
 
 class Taps:

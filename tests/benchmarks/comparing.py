@@ -12,8 +12,8 @@ from collections.abc import Callable
 from labkit.capture import Capture
 from labkit.decode.exposure import expose
 from labkit.exchanges import FOUR, compare
+from labkit.wire.events import Act, Connection, Event
 from labkit.wire.frames import synthesize
-from labkit.wire.tap import Act, Connection, Event
 
 FRAMES = 3_000
 

@@ -22,10 +22,10 @@ from labkit.mail.accounts import Account
 from labkit.mail.pop3 import Machine, Send, Signal
 from labkit.mail.service import MailService
 from labkit.mail.smtp import SmtpProtocol
+from labkit.wire.events import Act, Connection, Event
 from labkit.wire.flows import Side, reassemble
 from labkit.wire.frames import Frame, synthesize
 from labkit.wire.pcap import parse
-from labkit.wire.tap import Act, Connection, Event
 from tests.decode.conftest import flow_of
 from tests.mail.conftest import Memory
 

@@ -129,6 +129,11 @@ print(json.dumps([before, "scapy.all" in sys.modules]))
     assert json.loads(done.stdout) == [False, False]
 
 
+def test_reading_a_file_loads_nothing_that_serves():
+    code = "import sys, labkit.wire.capture; sys.exit(bool({'asyncio', 'ssl'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
 @pytest.mark.parametrize("addresses", ["names", "real"])
 def test_a_saved_capture_tells_the_same(capture, tmp_path, suffix, addresses):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from labkit.wire import pcap
 from labkit.wire.capture import AddressBook
+from labkit.wire.events import Act, Connection, Event
 from labkit.wire.flows import Side, reassemble
 from labkit.wire.frames import Frame, Synthesizer, readdress, synthesize
-from labkit.wire.tap import Act, Connection, Event
 
 needs_tshark = pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is not installed")
 

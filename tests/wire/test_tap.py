@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from labkit.wire.tap import Act, Event
+from labkit.wire.events import Act, Event
 from tests.wire.conftest import Client, Echo
 
 
