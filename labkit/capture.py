@@ -195,9 +195,11 @@ class Capture:
     def unlock(self, keylog: str | os.PathLike[str] | None = None) -> Self:
         """The same capture as its two ends see it: what the keys open is explained like plaintext, marked as inside TLS.
 
-        keylog: a file in NSS format (SSLKEYLOGFILE); without one, the keys that came with the capture. Raises BadKeyLog.
+        keylog: a file in NSS format (SSLKEYLOGFILE); without one, the keys that came with the capture: they open what they
+        fit, and nothing where no handshake was made. Raises BadKeyLog for a file without keys, and where no keys came.
         """
-        return type(self)(self._record, keys=_keys(self.keylog, keylog), decode_as=self._decode_as)
+        keys = self._own_keys() if keylog is None else _keys_in(keylog)
+        return type(self)(self._record, keylog_file=self._keylog_file, keys=keys, decode_as=self._decode_as)
 
     @property
     def conversations(self) -> tuple[Conversation, ...]:
@@ -299,6 +301,18 @@ class Capture:
             for flow in self._record.flows
         )
 
+    def _own_keys(self) -> "KeyLog":
+        from labkit.decode.decrypt import KeyLog, parse_keylog
+
+        if not self.keylog and self._keylog_file is None:
+            raise BadKeyLog(
+                _("This capture came without TLS keys: make it with Provider(…, keylog=True), or name a key log file.")
+            )
+        try:
+            return parse_keylog(self.keylog)
+        except BadKeyLog:  # nobody has shaken hands, or whoever made the capture put in what cannot be used
+            return KeyLog({})
+
     def _keep(self, name: str, make: Callable[[], T]) -> T:
         if self._record.running:
             return make()
@@ -307,15 +321,9 @@ class Capture:
         return self._kept[name]  # type: ignore[return-value]
 
 
-def _keys(known: str, path: str | os.PathLike[str] | None) -> "KeyLog":
+def _keys_in(path: str | os.PathLike[str]) -> "KeyLog":
     from labkit.decode.decrypt import parse_keylog
 
-    if path is None:
-        if not known:
-            raise BadKeyLog(
-                _("This capture came without TLS keys: make it with Provider(…, keylog=True), or name a key log file.")
-            )
-        return parse_keylog(known)
     try:
         return parse_keylog(Path(path).read_text(encoding="ascii", errors="replace"))
     except OSError as error:

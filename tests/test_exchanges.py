@@ -1,13 +1,14 @@
 """The comparison: the same exchange under four policies, the same under both engines, and what it says is on the wire."""
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 import labkit
 from labkit.decode.exposure import Verdict
-from labkit.errors import EngineUnavailable, UnknownPolicy
+from labkit.errors import BadKeyLog, EngineUnavailable, UnknownPolicy
 from labkit.exchanges import FOUR, compare, exchange
 from labkit.mail.policy import POLICIES
 from labkit.show.comparison import READING, SENDING
@@ -123,6 +124,21 @@ def test_a_capture_is_unlocked_by_the_keys_of_its_provider() -> None:
     assert opened is not None
     assert [command.verb for command in opened.commands] == ["EHLO", "AUTH", "MAIL", "RCPT", "DATA", "QUIT"]
     assert capture.unlock().exposure["password"].verdict is HIDDEN, "exposure is an eavesdropper's, keys or not"
+
+
+@pytest.mark.parametrize("policy", ["plaintext", "starttls", "ssl"])
+def test_without_a_handshake_there_is_nothing_to_unlock(policy: str) -> None:
+    with labkit.Provider(policy, repeatable=True, keylog=True) as provider, provider.capture() as capture:
+        socket.create_connection((provider.host, provider.smtp_port)).close()
+    for unlocked in (capture.unlock(), capture.unlock().unlock()):
+        assert [flow.opened for flow in unlocked.flows] == [None]
+
+
+def test_a_capture_without_keys_says_so() -> None:
+    with labkit.Provider("ssl", repeatable=True) as provider, provider.capture() as capture:
+        pass
+    with pytest.raises(BadKeyLog, match="keylog=True"):
+        capture.unlock()
 
 
 def test_every_byte_of_a_session_is_explained(comparison: labkit.Comparison) -> None:
