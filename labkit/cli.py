@@ -368,4 +368,16 @@ def lab(options: tuple[str, ...]) -> None:
     )
     # Nor are notebooks trusted for the learner (`jupyter trust`): their outputs and figures are readable before Run All as
     # it is, and a notebook that somebody sent must not run its HTML on being opened. tests/browser holds the first half.
-    LabApp.launch_instance([f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/en", *options])
+    place = [f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/en"]
+    LabApp.launch_instance([*place, *_at_socket_files(), *options])
+
+
+def _at_socket_files() -> list[str]:
+    """Kernels are met at socket files: nobody else can take their ports, and no other user of the machine reaches them.
+
+    The system must have them, and their names have room for 103 characters: this many are left for the folder.
+    """
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    room = 103 - len("/kernel-12345678-1234-1234-1234-123456789012-ipc-1")
+    return ["--KernelManager.transport=ipc"] if os.name == "posix" and len(jupyter_runtime_dir()) <= room else []

@@ -1,11 +1,13 @@
 """The command line: what it prints is complete, a mistake is one sentence and exit code 2, a signal stops it cleanly."""
 
 import json
+import os
 import signal
 import smtplib
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import labkit
+from labkit import cli
 from labkit.cli import main
 from labkit.wire import live
 
@@ -107,6 +110,17 @@ def test_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("doctor")
     assert result.exit_code == 1
     assert "MISSING   no-such-package" in result.output
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no socket files")
+@pytest.mark.parametrize(("length", "transport"), [(53, ["--KernelManager.transport=ipc"]), (54, [])])
+def test_kernels_are_met_at_socket_files_where_the_names_fit(
+    length: int, transport: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", "/" + "r" * (length - 1))
+    assert cli._at_socket_files() == transport
+    name = f"{os.environ['JUPYTER_RUNTIME_DIR']}/kernel-{uuid.uuid4()}-ipc-1"
+    assert (len(name) <= 103) == bool(transport)
 
 
 def test_lab_without_notebooks_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import secrets
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +108,7 @@ class Lab:
 def lab_server(folder: Path) -> Iterator[Lab]:
     """`labkit lab` on the notebooks in folder/notebooks, with a home of its own."""
     watch, leaks, home = folder / "watch", folder / "leaks.txt", folder / "home"
+    met = tempfile.TemporaryDirectory(prefix="lab-")  # a short name: socket files are to be found there
     watch.mkdir()
     home.mkdir()
     (watch / "sitecustomize.py").write_text(WATCH)
@@ -114,6 +116,7 @@ def lab_server(folder: Path) -> Iterator[Lab]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "XDG", "IPYTHON"))}
     mine = {
         "HOME": str(home),
+        "JUPYTER_RUNTIME_DIR": met.name,
         "LABKIT_TEST_LEAKS": str(leaks),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(watch), os.environ.get("PYTHONPATH", "")])),
         "LABKIT_CAPTURE": "tap",
@@ -140,6 +143,7 @@ def lab_server(folder: Path) -> Iterator[Lab]:
         finally:
             process.terminate()
             process.wait(PATIENCE)
+            met.cleanup()
 
 
 def _as_root() -> list[str]:
