@@ -4,12 +4,13 @@ What people see in such a program decides what crosses the network: the security
 requires authentication", "check mail before sending". The server's NAME is what certificates are checked against; the
 TCP connection goes to `connect_to`, because the lab has no DNS. The client does only what the settings ask for, so that a
 recorded session shows nothing else, and it ends every session so that both sides have said goodbye: QUIT, close_notify
-(RFC 8446 section 6.1), FIN.
+(RFC 8446 section 6.1), FIN. The server may be anybody: what it says is bounded in octets and in time.
 """
 
 import base64
 import hmac
 import poplib
+import re
 import smtplib
 import socket
 import ssl
@@ -22,20 +23,25 @@ from email.policy import EmailPolicy
 from email.utils import getaddresses
 from io import BufferedReader
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 from scramp import ScramClient, ScramException
 
 from labkit.errors import BadSetting, LabError, LoginRefused, MessageRefused
+from labkit.mail.hearing import Hearing
 from labkit.mail.policy import MECHANISMS, Security
+from labkit.mail.talk import Unruly
 from labkit.texts import _
 
 POP3_LOGINS = ("USER", "APOP", *MECHANISMS)
 # RFC 5034 section 4: an AUTH command of more than 255 octets with its CRLF goes without its initial response.
 SHORT_COMMAND = 253
-# Octets; poplib's own 2,048 would lose mail, and no limit would trust the server too far.
 MOST_ITERATIONS = 1_000_000  # of SCRAM: the server names the number, the client does the work
-LONGEST_LINE = 64 * 1024 * 1024
+# What a server may say, because no limit would trust it too far. (poplib's own, 2,048 octets a line, would lose mail.)
+LONGEST_REPLY = 64 * 1024  # octets, with all its lines
+LARGEST_MAILDROP = 256 * 1024 * 1024  # octets of all messages read in one session
+LONGEST_SESSION = 30  # times the timeout
+LONGEST_QUOTE = 300  # characters of a reply that a sentence repeats
 # OpenSSL's numbers for what a check of a certificate can find (X509_V_ERR_…); its words differ between versions.
 _NOT_YET, _EXPIRED, _OTHER_NAME, _UNKNOWN_ISSUER = {9}, {10}, {62, 64}, {2, 18, 19, 20, 21}
 
@@ -49,7 +55,8 @@ class Settings:
     in to POP3 before every sending. pop3_login: USER (with PASS), APOP or a SASL mechanism. trusted_ca: certificates in PEM
     to trust instead of the system's, or a ready context that is used as it is. client_name: what EHLO says. scram_nonce:
     a random one when empty; a lesson fixes it, so that its outputs repeat. timeout: how long to wait for the server, in
-    seconds. Raises BadSetting for CR, LF or NUL in a value, unknown names, and settings that contradict each other.
+    seconds; the client listens thirty times as long to all that it says in one session. Raises BadSetting for CR, LF or NUL
+    in a value, unknown names, and settings that contradict each other.
     """
 
     smtp_port: int
@@ -104,7 +111,8 @@ class MailClient:
     """A mail program with these settings.
 
     Every method opens a connection, does its work and closes it. They raise LoginRefused, MessageRefused, or another
-    LabError that says what stood in the way: nobody listening, a certificate that does not fit, a server without STARTTLS.
+    LabError that says what stood in the way: nobody listening, a certificate that does not fit, a server without STARTTLS,
+    or one that talks without an end: more than 64 KiB in a reply, 256 MiB of mail, or for thirty times the timeout.
     With security STARTTLS nothing secret is sent before TLS is up.
     """
 
@@ -132,7 +140,7 @@ class MailClient:
     def check(self) -> int:
         """Look into the maildrop without reading it: how many messages are there."""
         with self._incoming() as pop3:
-            return pop3.stat()[0]
+            return pop3.count()
 
     def receive(self, delete: bool = False) -> list[bytes]:
         """Every message in the maildrop, oldest first, octet by octet as the server has it (lines end with CRLF).
@@ -146,7 +154,7 @@ class MailClient:
 
     def _receive(self, delete: bool, utf8: bool) -> list[bytes]:
         with self._incoming(utf8) as pop3:
-            numbers = range(1, pop3.stat()[0] + 1)
+            numbers = range(1, pop3.count() + 1)
             messages = [pop3.read(number) for number in numbers]
             if delete:
                 for number in numbers:
@@ -202,12 +210,47 @@ class _NeedsUtf8(LabError):
     """A message can be read only in UTF-8 mode."""
 
 
-class _Smtp(smtplib.SMTP):
+class _Heard:
+    """A client that hears its server through bounds: what smtplib and poplib read from is replaced."""
+
+    sock: Any  # ours are sockets; smtplib's may be None
+
+    def _begin(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
+        self._settings = settings
+        self._tls = tls
+        self._file: BufferedReader | None = None
+        self._hearing = Hearing(settings.timeout, LONGEST_SESSION * settings.timeout)
+        self._allow_a_reply()
+
+    @property
+    def file(self) -> Any:
+        """What the two libraries read from."""
+        return self._file
+
+    @file.setter
+    def file(self, reader: BufferedReader | None) -> None:
+        self._file = reader and self._hearing.through(reader, self.sock)
+
+    def _allow_a_reply(self) -> None:
+        self._hearing.allow(LONGEST_REPLY, _("a reply of more than {count:,} octets").format(count=LONGEST_REPLY))
+
+    def _close_both_ways(self) -> None:
+        """The server, which was told QUIT, closes first and we follow: with close_notify inside TLS (RFC 8446 section 6.1).
+
+        So nothing is reset, and the order of what crosses the network is the same in every recording.
+        """
+        with suppress(OSError):  # the work is done; how the other side leaves is its own affair
+            while self.file.read1():
+                pass
+            if isinstance(self.sock, ssl.SSLSocket):
+                self.sock.unwrap()
+
+
+class _Smtp(_Heard, smtplib.SMTP):
     """smtplib, connected to an address but talking to a name."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
-        self._settings = settings
-        self._tls = tls
+        self._begin(settings, tls)
         super().__init__(
             settings.server, settings.smtp_port, local_hostname=settings.client_name, timeout=settings.timeout
         )
@@ -220,11 +263,16 @@ class _Smtp(smtplib.SMTP):
         word, colon, rest = args.partition(":")
         super().putcmd(cmd, word.upper() + colon + rest if cmd in ("mail", "rcpt") else args)
 
+    def getreply(self) -> tuple[int, bytes]:
+        """As smtplib's, but bounded: lines without an end would fill the memory."""
+        self._allow_a_reply()
+        return super().getreply()
+
     def docmd(self, cmd: str, args: str = "") -> tuple[int, bytes]:
         """As smtplib's, but nothing may come behind the answer to STARTTLS."""
         code, reply = super().docmd(cmd, args)
         if cmd.upper() == "STARTTLS" and code == 220:
-            _refuse_early_bytes(cast(socket.socket, self.sock), cast(BufferedReader, self.file))
+            _refuse_early_bytes(self.sock, self.file)
         return code, reply
 
     def prepare(self) -> None:
@@ -269,19 +317,19 @@ class _Smtp(smtplib.SMTP):
     def say_goodbye(self) -> None:
         """QUIT, then wait until the server has closed its side."""
         self.docmd("QUIT")
-        _close_both_ways(cast(socket.socket, self.sock))
+        self._close_both_ways()
 
 
-class _Pop3(poplib.POP3):
+class _Pop3(_Heard, poplib.POP3):
     """poplib, connected to an address but talking to a name, with AUTH, and for lines of any length."""
 
     def __init__(self, settings: Settings, tls: ssl.SSLContext | None) -> None:
-        self._settings = settings
-        self._tls = tls
+        self._begin(settings, tls)
+        self._room = LARGEST_MAILDROP
         try:
             super().__init__(settings.server, settings.pop3_port, settings.timeout)
         except BaseException:
-            if hasattr(self, "file"):  # poplib leaves the connection open when the greeting is not one
+            if self.file is not None:  # poplib leaves the connection open when the greeting is not one
                 self.close()
             raise
 
@@ -289,17 +337,19 @@ class _Pop3(poplib.POP3):
         return _connected(self._settings, self._settings.pop3_port, self._tls)
 
     def _getline(self) -> tuple[bytes, int]:
-        line = self.file.readline(LONGEST_LINE)
-        if not line:
-            raise EOFError
+        line: bytes = self.file.readline()
         if not line.endswith(b"\n"):
-            raise poplib.error_proto("line too long")
+            raise EOFError
         return line.removesuffix(b"\n").removesuffix(b"\r"), len(line)
+
+    def _putcmd(self, line: str) -> None:
+        self._allow_a_reply()
+        super()._putcmd(line)  # type: ignore[misc]
 
     def _shortcmd(self, line: str) -> bytes:
         reply = cast(bytes, super()._shortcmd(line))  # type: ignore[misc]
         if line == "STLS":
-            _refuse_early_bytes(self.sock, cast(BufferedReader, self.file))
+            _refuse_early_bytes(self.sock, self.file)
         return reply
 
     def prepare(self, utf8: bool) -> None:
@@ -315,6 +365,23 @@ class _Pop3(poplib.POP3):
             self._log_in()
         except poplib.error_proto as refusal:
             raise _login_refused(self._settings, refusal.args[0]) from None
+
+    def capa(self) -> dict[str, list[str]]:
+        """CAPA (RFC 2449), whatever else a server puts into it."""
+        lines: list[bytes] = self._longcmd("CAPA")[1]  # type: ignore[attr-defined]
+        offers = (line.decode("ascii", "replace").split() for line in lines)
+        return {name.upper(): parameters for name, *parameters in filter(None, offers)}
+
+    def count(self) -> int:
+        """STAT: how many messages there are."""
+        reply = self._shortcmd("STAT")
+        found = re.match(rb"\+OK ([0-9]{1,9})(?= |$)", reply)
+        if not found:
+            message = _(
+                "{server} answered {reply} when it was asked how many messages there are: look into the provider."
+            )
+            raise LabError(message.format(server=self._settings.server, reply=_shown(reply)))
+        return int(found[1])
 
     def _mechanisms(self) -> list[str]:
         try:
@@ -339,18 +406,24 @@ class _Pop3(poplib.POP3):
 
     def read(self, number: int) -> bytes:
         """RETR: the message's octets."""
+        self._putcmd(f"RETR {number}")
+        self._hearing.allow(self._room, _("mail of more than {count:,} octets").format(count=LARGEST_MAILDROP))
         try:
-            _reply, lines, _octets = self.retr(number)
+            self._getresp()  # type: ignore[attr-defined]
         except poplib.error_proto as refusal:
             if "[UTF8]" in _shown(refusal.args[0]):
                 raise _NeedsUtf8 from None
             raise
-        return b"".join(line + b"\r\n" for line in lines)
+        octets = bytearray()
+        while (line := self._getline()[0]) != b".":
+            octets += line.removeprefix(b".") + b"\r\n"  # RFC 1939 section 3
+        self._room -= len(octets)
+        return bytes(octets)
 
     def say_goodbye(self) -> None:
         """QUIT (only now the server deletes), then wait until the server has closed its side."""
         self._shortcmd("QUIT")
-        _close_both_ways(self.sock)
+        self._close_both_ways()
 
     def close(self) -> None:
         """Close the connection, also one whose TLS handshake failed, where poplib would stumble over its own socket."""
@@ -520,18 +593,6 @@ def _refuse_early_bytes(sock: socket.socket, file: BufferedReader) -> None:
         raise _Injection(message)
 
 
-def _close_both_ways(sock: socket.socket) -> None:
-    """The server, which was told QUIT, closes first and we follow: with close_notify inside TLS (RFC 8446 section 6.1).
-
-    So nothing is reset, and the order of what crosses the network is the same in every recording.
-    """
-    with suppress(OSError):  # the work is done; how the other side leaves is its own affair
-        while sock.recv(4096):
-            pass
-        if isinstance(sock, ssl.SSLSocket):
-            sock.unwrap()
-
-
 # What went wrong, in one sentence
 
 
@@ -555,7 +616,7 @@ def _refuse_not_offered(settings: Settings, mechanism: str, offered: list[str]) 
             "{server} does not offer the login {mechanism} on this connection, it offers {offered}: choose one of those, "
             "or ask the provider."
         )
-        names = ", ".join(offered) or _("none")
+        names = _shown(", ".join(offered)) or _("none")
         raise LoginRefused(message.format(server=settings.server, mechanism=mechanism, offered=names))
 
 
@@ -596,7 +657,8 @@ def _shown(reply: bytes | str) -> str:
     """A server's reply on one line, with anything unprintable escaped: a server may be hostile."""
     text = reply.decode("utf-8", "backslashreplace") if isinstance(reply, bytes) else reply
     words = " ".join(text.split()).removesuffix(".")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    quoted = words if len(words) <= LONGEST_QUOTE else words[:LONGEST_QUOTE] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in quoted)
 
 
 @contextmanager
@@ -634,6 +696,11 @@ def _explanation(settings: Settings, port: int, error: Exception) -> LabError:
             )
         case ConnectionRefusedError():
             message = _("Nothing listens at {server}, port {port}. Start the provider, or correct the port.")
+        case Unruly(args=(reason,)) | smtplib.SMTPServerDisconnected(__context__=Unruly(args=(reason,))):
+            message = _(
+                "{server}, port {port}, comes to no end ({reason}): the connection was given up. This may not be the "
+                "provider: check the server's name and port."
+            )
         case TimeoutError() | smtplib.SMTPServerDisconnected(__context__=TimeoutError()):
             reason = settings.timeout
             message = _(
