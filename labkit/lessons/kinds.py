@@ -48,6 +48,10 @@ class Kind:
         """Whether the learner has not answered yet."""
         return is_blank(answer)
 
+    def about_blank(self, answer: Any) -> str:
+        """What can be said of an answer that is blank; empty when nothing can."""
+        return ""
+
     def deal(self, *evidence: Any) -> tuple[tuple[str, str], ...]:
         """What is laid on the table: pairs of a short name and a text, such as a letter and a card's words."""
         return ()
@@ -260,6 +264,14 @@ class Proof(Kind):
 
     def is_blank(self, answer: Any) -> bool:
         return is_blank(answer) or (isinstance(answer, Capture) and not answer.flows)
+
+    def about_blank(self, answer: Any) -> str:
+        if not isinstance(answer, Capture):
+            return ""
+        return _(
+            "This capture is empty: nothing was said where it listens. If you have written your lines, look at the names in "
+            "them: they have to speak to what this cell has started, not to something of a cell above."
+        )
 
     def read(self, answer: Any, *evidence: Any) -> Any:
         if not isinstance(answer, self.of):

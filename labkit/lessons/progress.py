@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from labkit.errors import LabError
 from labkit.lessons import course
-from labkit.lessons.steps import Experiment
+from labkit.lessons.steps import Exercise, Experiment
 from labkit.show.safe import block, grid
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -115,10 +115,10 @@ class Progress(View):
 
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
-        """The table's rows: every step of the lessons that were begun."""
+        """The table's rows: every step that asks something, of the lessons that were begun."""
         begun = {step.partition("-")[0] for entries in self.learners.values() for step in entries}
         lessons = filter(None, map(course.lesson, sorted(begun)))
-        steps = [step for lesson in lessons for step in lesson.steps]
+        steps = [step for lesson in lessons for step in lesson.steps if isinstance(step, Exercise) or step.choices]
         if len(self.learners) > 1:
             return tuple(_class_row(step.id, isinstance(step, Experiment), self._entries(step.id)) for step in steps)
         return tuple(_row(step.id, isinstance(step, Experiment), self._entries(step.id)[0]) for step in steps)

@@ -126,7 +126,7 @@ class Tutor:
             text = _("Run the cells under “{section}” again, from the first one, then this one.")
             return Note(_("Not this."), str(error), text.format(section=experiment.section))
         self._evidence[experiment.id] = evidence
-        entry = self._entry(experiment.id)
+        entry = self._entry(experiment.id) if experiment.choices else Entry()  # what asks nothing makes no progress
         entry.wire, entry.result = truth, Result.SEEN
         verdict = _("The wire says {letter}.").format(letter=truth) if truth else _("On the wire:")
         return Note(verdict, found, _compared(experiment, entry), lines=lines)
@@ -136,18 +136,19 @@ class Tutor:
         if exercise.needs and exercise.needs not in self._evidence:
             return _first(exercise, exercise.needs)
         evidence = self._evidence[exercise.needs] if exercise.needs else ()
+        kind = exercise.kind
         try:
-            if exercise.kind.is_blank(answer):
-                return Note(_("Not yet."), exercise.task, cards=exercise.kind.deal(*evidence))
-            read = exercise.kind.read(answer, *evidence)
+            if kind.is_blank(answer):
+                return Note(_("Not yet."), kind.about_blank(answer), exercise.task, cards=kind.deal(*evidence))
+            read = kind.read(answer, *evidence)
             self._count(exercise.id, entry, repr(read))
-            if exercise.kind.is_right(read, *evidence):
+            if kind.is_right(read, *evidence):
                 entry.result = Result.RIGHT
                 return Note(_("Right."), exercise.why(*evidence), is_right=True)
             misconception = next((item for item in exercise.misconceptions if item.when(read, *evidence)), None)
-            return self._diagnosed(exercise, entry, misconception, exercise.kind.remark(read, *evidence))
+            return self._diagnosed(exercise, entry, misconception, kind.remark(read, *evidence))
         except Unreadable as error:
-            return Note(_("Not yet."), str(error), exercise.task, cards=exercise.kind.deal(*evidence))
+            return Note(_("Not yet."), str(error), exercise.task, cards=kind.deal(*evidence))
         except LabError as error:
             return Note(_("Not yet."), str(error), exercise.task)
 
@@ -161,7 +162,7 @@ class Tutor:
             entry.result = Result.WRONG
         if known and known.name not in entry.misconceptions:
             entry.misconceptions.append(known.name)
-        diagnosis = known.says if known else remark or _("That is not what the wire shows.")
+        diagnosis = known.says if known else remark or _("The answer is another one.")
         hint = _("Hint: {hint}").format(hint=exercise.hints[0])
         more = _("For the next hint run {call}.").format(call=f'`labkit.hint("{exercise.id}")`')
         where = _("Where to look: {where}").format(where=exercise.where)

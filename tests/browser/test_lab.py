@@ -12,6 +12,7 @@ from tests.browser.served import Lab
 from tests.notebooks import lessons
 from tests.notebooks.outputs import joined, seen
 
+HIDDEN = "jupyterapp.shell.currentWidget.content.widgets.map(cell => cell.outputHidden === true)"
 CELLS = "jupyterapp.shell.currentWidget.content.model.toJSON().cells"
 
 
@@ -40,7 +41,10 @@ def test_run_all_in_jupyterlab_gives_the_committed_outputs(desk: Page, lab: Lab,
     with lab.opened(desk, path.name):
         opened = desk.evaluate(CELLS)
         assert [joined(cell["source"]) for cell in opened] == [joined(cell["source"]) for cell in committed]
+        spoils = [cell["metadata"].get("jupyter") == {"outputs_hidden": True} for cell in committed]
+        assert desk.evaluate(HIDDEN) == spoils
         lab.run_all(desk)
+        assert not any(desk.evaluate(HIDDEN))
         assert seen(desk.evaluate(CELLS)) == seen(committed)
     assert [said for said in desk.take_complaints() if JUPYTERLABS_OWN not in said] == []
     assert desk.beyond_this_machine() == []

@@ -230,7 +230,8 @@ def worked(refused: labkit.Capture, sent: labkit.Capture) -> Tutor:
 def test_progress_tells_each_step_of_a_lesson_begun(refused: labkit.Capture, sent: labkit.Capture) -> None:
     progress = worked(refused, sent).progress()
     rows = {row[0]: row[1:] for row in progress.rows}
-    assert list(rows) == [step.id for step in STEPS if step.id.startswith("03-")]
+    asking = [step for step in STEPS if isinstance(step, Exercise) or step.question]
+    assert list(rows) == [step.id for step in asking if step.id.startswith("03-")]
     assert rows["03-1"] == ("a, the wire: b", "seen", "", "")
     assert rows["03-2"] == ("", "right", "2", "1")
     assert rows["03-4"] == ("", "not yet", "0", "0")

@@ -21,6 +21,21 @@ def normalise(notebook: nbformat.NotebookNode) -> None:
     for number, cell in enumerate(notebook.cells, 1):
         cell.id = f"cell-{number:02}"
         cell.metadata = {key: value for key, value in cell.metadata.items() if key in {"tags", "nbgrader"}}
+    for cell in spoilers(notebook.cells):
+        cell.metadata["jupyter"] = {"outputs_hidden": True}
+
+
+def spoilers(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The cells from after a prediction to its reveal: JupyterLab shows their outputs when they are run, not before."""
+    found, waits = [], False
+    for cell in cells:
+        if cell.cell_type == "code" and waits:
+            found.append(cell)
+        if "labkit.predict(" in cell.source:
+            waits = True
+        elif "labkit.reveal(" in cell.source:
+            waits = False
+    return found
 
 
 def execute(path: Path) -> None:

@@ -17,6 +17,7 @@ import labkit
 from labkit.lessons import course
 from labkit.lessons.steps import Exercise
 from tests.notebooks import lessons
+from tests.notebooks.execute import spoilers
 from tests.notebooks.solutions import exercise_of, shown
 
 CELLS, WORDS, CODE_LINES, MEDIAN_LINES, OUTPUT_LINES, EXPLAIN_WORDS = 40, 1500, 12, 5, 25, 120
@@ -153,6 +154,12 @@ def describes_its_figures(book: Notebook) -> Iterator[str]:
                 yield f"the figure of {cell.source.splitlines()[-1]!r} has no words beside it"
 
 
+def hides_what_would_spoil_a_prediction(book: Notebook) -> Iterator[str]:
+    hidden = [cell for cell in book.code if cell.metadata.get("jupyter") == {"outputs_hidden": True}]
+    if hidden != spoilers(book.cells):
+        yield "outputs between a prediction and its reveal are not hidden, or others are: run make notebooks"
+
+
 def ends_by_making(book: Notebook) -> Iterator[str]:
     if "labkit.check(" not in book.code[-1].source:
         yield "the last code cell is a check"
@@ -222,6 +229,7 @@ RULES: list[Callable[[Notebook], Iterator[str]]] = [
     explains_briefly_and_only_what_was_run,
     is_the_same_everywhere,
     describes_its_figures,
+    hides_what_would_spoil_a_prediction,
     ends_by_making,
     asks_what_its_steps_ask,
     runs_every_step_in_order,
