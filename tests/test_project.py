@@ -2,11 +2,15 @@
 
 import re
 import subprocess
+import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+
+import labkit.cli
 
 ROOT = Path(__file__).parent.parent
 CARD = {"jupyterlab", "aiosmtpd", "scapy", "matplotlib", "nbval"}
@@ -64,3 +68,38 @@ def test_top_level_is_the_card() -> None:
     allowed = {"notebooks", "labkit", "environment.yml", "tests", "README.md", "pyproject.toml", "Makefile", "LICENSE",
                "requirements.lock", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", ".ci", ".gitignore"}  # fmt: skip
     assert {path.split("/")[0] for path in listed.stdout.splitlines()} <= allowed
+
+
+def test_the_source_distribution_holds_the_whole_project(tmp_path: Path) -> None:
+    """`make lab` and `make test` begin in it as in the repository."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    wanted = {path for path in listed.stdout.splitlines() if not path.startswith(".ci/") and (ROOT / path).exists()}
+    build = f"from hatchling.build import build_sdist; print(build_sdist({str(tmp_path)!r}))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=ROOT, capture_output=True, text=True, check=True)
+    with tarfile.open(tmp_path / done.stdout.split()[-1]) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    assert wanted - held == set()
+    assert [path for path in held if "__pycache__" in path] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", (ROOT / page).read_text(encoding="utf-8"))
+    assert links
+    assert [link for link in links if "://" not in link and not (ROOT / link).is_file()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("other", ["SECURITY.md", "notebooks/teachers/classroom.md", "tests/peers/MATRIX.md"])
+def test_the_pages_that_others_need_are_found(page: str, other: str) -> None:
+    assert f"]({other})" in (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_readme_knows_every_command_and_the_lessons_functions() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = {f"    labkit {name} " for name in labkit.cli.main.commands}
+    functions = {f"labkit.{name}(" for name in labkit.__all__ if not name[0].isupper()}
+    functions.remove("labkit.exchange(")  # what compare() runs once for each policy
+    assert {name for name in commands | functions if name not in readme} == set()
