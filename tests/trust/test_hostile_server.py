@@ -207,13 +207,13 @@ def test_a_count_that_is_none(reply: str) -> None:
 @pytest.mark.parametrize("capa", [b"\r\n", b" \r\nSTLS\xff\r\n", b"\x1b[2J\r\n", b"SASL\r\n", b"SASL \x1b[2J\r\n"])
 def test_capabilities_that_are_none(capa: bytes) -> None:
     answers = {"CAPA": [b"+OK\r\n", capa, b".\r\n"]}
-    gives_up("receive", "does not offer", answers, pop3_login="PLAIN")
-    gives_up("receive", "does not offer", answers, security=Security.STARTTLS)
+    gives_up("receive", "does not offer|offers no login", answers, pop3_login="PLAIN")
+    gives_up("receive", "does not offer|offers no login", answers, security=Security.STARTTLS)
 
 
 @pytest.mark.parametrize("offer", [b"\x1b[2J", b"\xff\xfe", b"A" * 5000])
 def test_an_offer_that_is_none_is_shown_escaped_and_short(offer: bytes) -> None:
-    gives_up("send", "does not offer", {"EHLO": [b"250-mail.example\r\n250 AUTH " + offer + b"\r\n"]})
+    gives_up("send", "does not offer|offers no login", {"EHLO": [b"250-mail.example\r\n250 AUTH " + offer + b"\r\n"]})
     gives_up("send", "refused", {"GREET": [b"554 " + offer + b"\r\n"]})
 
 
