@@ -166,7 +166,7 @@ def test_secrets_live_in_a_private_folder_and_vanish() -> None:
 @pytest.mark.parametrize(
     ("mistake", "error", "words"),
     [
-        (lambda: Provider("pop-after-smtp"), UnknownPolicy, "Choose one of: plaintext, smtp-auth"),
+        (lambda: Provider("pop-after-smtp"), UnknownPolicy, "Choose one of: 'plaintext', 'smtp-auth'"),
         (lambda: Provider(certificate="golden"), BadSetting, "choose one of good, wrong-name"),
         (lambda: Provider().smtp_port, BadSetting, "does not run"),
         (lambda: Provider().settings("hanako"), BadSetting, "does not run"),

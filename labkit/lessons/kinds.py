@@ -198,17 +198,23 @@ class Labels(Kind):
         return tuple((str(number), text) for number, (text, _label) in enumerate(self.pieces(*evidence), 1))
 
     def read(self, answer: Any, *evidence: Any) -> tuple[str, ...]:
+        expected = len(self.deal(*evidence))
         if isinstance(answer, str):
             answer = answer.split(",")
         if isinstance(answer, dict):
-            answer = [answer.get(number) for number in range(1, len(self.deal(*evidence)) + 1)]
-        expected = len(self.deal(*evidence))
-        listed = answer if isinstance(answer, list | tuple) else []
-        labels = [label.strip().casefold() for label in listed if isinstance(label, str)]
-        if len(labels) != expected or not set(labels) <= set(self.words):
-            message = _("The answer is a list of {count} labels, one for each piece, out of these: {words}.")
-            raise Unreadable(message.format(count=expected, words=", ".join(self.words)))
-        return tuple(labels)
+            answer = [answer[number] for number in range(1, expected + 1) if number in answer]
+        listed = [str(label) for label in answer] if isinstance(answer, list | tuple) else []
+        words = {_folded(word): word for word in self.words}
+        strange = next((label for label in listed if _folded(label) not in words), None)
+        message = _("The answer is a list of {count} labels, one for each piece, out of these: {words}.")
+        asked = message.format(count=expected, words=", ".join(f'"{word}"' for word in self.words))
+        if strange is not None:
+            told = _("“{label}” is none of the labels.").format(label=strange[:40])
+            raise Unreadable(f"{told} {asked}")
+        if len(listed) != expected:
+            told = _("Yours has {count}.").format(count=len(listed))
+            raise Unreadable(f"{asked} {told}")
+        return tuple(words[_folded(label)] for label in listed)
 
     def is_right(self, answer: Any, *evidence: Any) -> bool:
         return tuple(answer) == tuple(label for _text, label in self.pieces(*evidence))
@@ -218,8 +224,12 @@ class Labels(Kind):
         wrong = [(n, given) for n, (given, (_text, label)) in enumerate(pairs, 1) if given != label]
         number, given = wrong[0]
         right = len(answer) - len(wrong)
-        message = _("{right} of {count} are right. Piece {number} is not a {given}.")
+        message = _("{right} of {count} are right. Piece {number} is something else than “{given}”.")
         return message.format(right=right, count=len(answer), number=number, given=given)
+
+
+def _folded(label: str) -> str:
+    return " ".join(label.casefold().replace("-", " ").split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +285,8 @@ class Proof(Kind):
 
     def read(self, answer: Any, *evidence: Any) -> Any:
         if not isinstance(answer, self.of):
-            raise Unreadable(_("The answer is {named}: hand over the object itself.").format(named=self.named))
+            message = _("The answer is {named} itself: the variable that holds it, not a text with its name.")
+            raise Unreadable(message.format(named=self.named))
         return answer
 
     def is_right(self, answer: Any, *evidence: Any) -> bool:

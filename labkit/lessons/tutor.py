@@ -223,7 +223,7 @@ def _compared(experiment: Experiment, entry: Entry) -> str:
         letter=entry.prediction, choice=experiment.choices[entry.prediction]
     )
     if entry.prediction == entry.wire:
-        return _("{told} Just so.").format(told=told)
+        return _("{told} That was right.").format(told=told)
     return f"{told} {experiment.replies.get(entry.prediction, '')}".strip()
 
 

@@ -33,6 +33,7 @@ from labkit.mail.policy import MECHANISMS, Security
 from labkit.mail.talk import Unruly
 from labkit.texts import _
 
+SWITCHES = ("outgoing_requires_authentication", "check_mail_first", "verify_certificate")
 POP3_LOGINS = ("USER", "APOP", *MECHANISMS)
 # RFC 5034 section 4: an AUTH command of more than 255 octets with its CRLF goes without its initial response.
 SHORT_COMMAND = 253
@@ -88,6 +89,10 @@ class Settings:
         _refuse_unknown("mechanism", self.mechanism, MECHANISMS)
         _refuse_unknown("pop3_login", self.pop3_login, POP3_LOGINS)
         _refuse_unknown("security", self.security, tuple(Security))
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                message = _("The setting {name} is a switch: it is True (on) or False (off), without quotes.")
+                raise BadSetting(message.format(name=name))
         object.__setattr__(self, "security", Security(self.security))  # a plain "ssl" is meant as Security.SSL
         for name in ("smtp_port", "pop3_port"):
             if not 0 < getattr(self, name) < 65536:
@@ -611,12 +616,18 @@ def _refuse_unknown(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _refuse_not_offered(settings: Settings, mechanism: str, offered: list[str]) -> None:
+    if not offered:
+        message = _(
+            "{server} offers no login with AUTH on this connection: choose the connection security that the provider "
+            "names, for many offer it only inside TLS."
+        )
+        raise LoginRefused(message.format(server=settings.server))
     if mechanism not in (name.upper() for name in offered):
         message = _(
             "{server} does not offer the login {mechanism} on this connection, it offers {offered}: choose one of those, "
             "or ask the provider."
         )
-        names = _shown(", ".join(offered)) or _("none")
+        names = _shown(", ".join(offered))
         raise LoginRefused(message.format(server=settings.server, mechanism=mechanism, offered=names))
 
 

@@ -81,11 +81,11 @@ def resolve(policy: Policy | str) -> Policy:
     """The policy meant by a name, or the policy itself. Raises UnknownPolicy."""
     if isinstance(policy, Policy):
         return policy
-    try:
-        return POLICIES[policy]
-    except KeyError:
-        message = _("There is no policy {name!r}. Choose one of: {names}.")
-        raise UnknownPolicy(message.format(name=policy, names=", ".join(POLICIES))) from None
+    found = POLICIES.get(policy) if isinstance(policy, str) else None
+    if found is None:
+        message = _("There is no policy {name}. Choose one of: {names}.")
+        raise UnknownPolicy(message.format(name=repr(policy)[:40], names=", ".join(map(repr, POLICIES))))
+    return found
 
 
 __all__ = ["MECHANISMS", "POLICIES", "LoginFormat", "Policy", "Security", "replace", "resolve"]

@@ -73,7 +73,7 @@ def test_a_prediction_is_recorded_and_met_by_the_wire(tutor: Tutor, refused: lab
 
 def test_a_right_prediction_is_told_so(tutor: Tutor, refused: labkit.Capture) -> None:
     tutor.predict("03-1", "b")
-    assert tutor.reveal("03-1", refused).text().endswith("Just so.")
+    assert tutor.reveal("03-1", refused).text().endswith("That was right.")
 
 
 def test_the_truth_follows_the_capture_and_not_the_book(tutor: Tutor, strange: dict[str, labkit.Capture]) -> None:

@@ -172,10 +172,13 @@ def test_a_maildrop_in_use_is_said_so(client_of: Serve) -> None:
 
 def test_a_mechanism_that_is_not_offered_is_not_tried(client_of: Serve) -> None:
     client = client_of(a_service("plaintext"))
-    with pytest.raises(LoginRefused, match="does not offer the login PLAIN on this connection, it offers none"):
+    with pytest.raises(LoginRefused, match="offers no login with AUTH on this connection"):
         changed(client, outgoing_requires_authentication=True).send(letter())
-    with pytest.raises(LoginRefused, match="does not offer the login CRAM-MD5"):
+    with pytest.raises(LoginRefused, match="offers no login with AUTH"):
         changed(client, pop3_login="CRAM-MD5").check()
+    choosy = client_of(a_service(replace(POLICIES["smtp-auth"], mechanisms=("SCRAM-SHA-256",))))
+    with pytest.raises(LoginRefused, match="does not offer the login PLAIN on this connection, it offers SCRAM-SHA-256"):
+        changed(choosy, outgoing_requires_authentication=True).send(letter())
 
 
 # Messages
@@ -269,6 +272,7 @@ def test_line_breaks_and_nul_are_refused_in_addresses(character: str) -> None:
         ({"security": "tls"}, "Choose one of: none, starttls, ssl."),
         ({"smtp_port": 0}, "The setting smtp_port must be a port"),
         ({"pop3_port": 65536}, "The setting pop3_port must be a port"),
+        ({"check_mail_first": "off"}, "The setting check_mail_first is a switch: it is True (on) or False (off)"),
         ({"timeout": 0}, "The setting timeout must be more than 0"),
         ({"server": "..example"}, "is not a server's name"),
         ({"outgoing_requires_authentication": True, "login": ""}, "needs a login name and a password"),
