@@ -177,7 +177,9 @@ def test_a_mechanism_that_is_not_offered_is_not_tried(client_of: Serve) -> None:
     with pytest.raises(LoginRefused, match="offers no login with AUTH"):
         changed(client, pop3_login="CRAM-MD5").check()
     choosy = client_of(a_service(replace(POLICIES["smtp-auth"], mechanisms=("SCRAM-SHA-256",))))
-    with pytest.raises(LoginRefused, match="does not offer the login PLAIN on this connection, it offers SCRAM-SHA-256"):
+    with pytest.raises(
+        LoginRefused, match="does not offer the login PLAIN on this connection, it offers SCRAM-SHA-256"
+    ):
         changed(choosy, outgoing_requires_authentication=True).send(letter())
 
 
