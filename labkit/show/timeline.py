@@ -1,12 +1,12 @@
 """The timeline: who speaks when, and how much. It is what traffic analysis sees, encrypted or not.
 
-Every burst is a bar, in the order of the wire: the client's upwards, the server's downwards, as high as its bytes on a
-logarithmic scale. Time itself is not drawn, because it never repeats; the order is what gives a protocol away.
+Every burst is a bar, in the order of the wire: the client's upwards, the server's downwards, and twice the bytes are twice
+the height, so that a letter stands out of its commands. The bytes stand beside it where there is room. Time itself is not
+drawn, because it never repeats; the order is what gives a protocol away.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import log10
 
 from labkit.decode.conversation import Conversation, Kind
 from labkit.show.dialogue import more_connections, protocol_of
@@ -18,20 +18,21 @@ from labkit.show.sheet import BOLD, CENTER, MIDDLE, RIGHT, Sheet
 from labkit.texts import _
 from labkit.wire.flows import Side
 
-PANEL = 2.15  # inches of a conversation
+PANEL = 2.45  # inches of a conversation
 LEFT, EDGE = 1.35, 0.25
 BURSTS = 60  # bursts of a conversation that are drawn
 PANELS = 6  # conversations that are drawn
-LEAST, HALF = 0.21, 0.62  # inches of the smallest and of the largest bar
+LEAST, HALF = 0.02, 0.7  # inches of a bar that would be lower, and of the largest bar
 WIDEST = 0.42  # inches from bar to bar
-HANDSHAKE = 0.35  # inches of a handshake, whatever its size
+HANDSHAKE = 0.2  # inches of a handshake, whatever its size
+TIP, BEYOND = 0.1, 0.16  # inches from a bar to its mark, and from there to its bytes
 NARROW = 0.17  # inches; a bar that gets less has no room for its mark
 WORDS = 30  # bursts of a conversation that are told in words
 
 
 @dataclass(frozen=True, slots=True)
 class Burst:
-    """What one side said before the other answered. size: octets of mail, None for a handshake."""
+    """What one side said before the other answered. size: bytes of mail, None for a handshake."""
 
     side: Side
     look: Look
@@ -76,7 +77,7 @@ class Timeline(Figure):
         self.title = _("Who speaks, in which order, and how much")
         self.panels = tuple(map(_panel, conversations[:PANELS]))
         self.left_out = more_connections(len(conversations) - PANELS)
-        self.height = 0.15 + PANEL * len(self.panels) + 0.55 + (0.3 if self.left_out else 0)
+        self.height = 0.15 + PANEL * len(self.panels) + 0.75 + (0.3 if self.left_out else 0)
 
     @property
     def alt(self) -> str:
@@ -106,7 +107,9 @@ class Timeline(Figure):
         if self.left_out:
             sheet.text(LEFT, below + 0.15, self.left_out, size=11)
         looks = legend(burst.look for panel in self.panels for burst in panel.bursts)
-        sheet.legend(LEFT, self.height - 0.28, looks)
+        sheet.legend(LEFT, self.height - 0.5, looks)
+        scale = _("Twice the bytes are twice the height; a handshake's size is not told.")
+        sheet.text(LEFT - 0.1, self.height - 0.15, scale, size=11)
 
 
 def _in_words(burst: Burst) -> str:
@@ -120,7 +123,7 @@ def _panel(conversation: Conversation) -> Panel:
 
 
 def _draw_panel(sheet: Sheet, panel: Panel, y: float, most: int) -> None:
-    middle = y + 0.3 + HALF + 0.2
+    middle = y + 0.25 + TIP + BEYOND + 0.1 + HALF
     sheet.text(LEFT, y + 0.2, panel.title, size=13, face=BOLD)
     sheet.text(LEFT - 0.12, middle - HALF / 2, _("client ▲"), size=11, across=RIGHT, along=MIDDLE)
     sheet.text(LEFT - 0.12, middle + HALF / 2, _("server ▼"), size=11, across=RIGHT, along=MIDDLE)
@@ -136,23 +139,16 @@ def _draw_panel(sheet: Sheet, panel: Panel, y: float, most: int) -> None:
 
 def _draw_burst(sheet: Sheet, burst: Burst, x: float, middle: float, pitch: float, most: int) -> None:
     up = -1 if burst.side is Side.CLIENT else 1
-    height = HANDSHAKE
-    if burst.size is not None:
-        height = LEAST + (HALF - LEAST) * log10(max(burst.size, 1)) / log10(max(most, 10))
+    height = HANDSHAKE if burst.size is None else max(HALF * burst.size / max(most, 1), LEAST)
     top = middle - height if up < 0 else middle
     hatch = "////" if burst.size is None else None
     sheet.box(x + pitch * 0.1, top, pitch * 0.8, height, fill=burst.look.fill, edge=burst.look.stroke, hatch=hatch)
     if pitch < NARROW:
         return
-    tip = middle + up * (height + 0.11)
-    if burst.size is None:
-        sheet.text(x + pitch / 2, tip, burst.look.mark, size=10, across=CENTER, along=MIDDLE)
-        return
-    sheet.text(
-        x + pitch / 2, middle + up * 0.11, burst.look.mark, size=10, colour=burst.look.ink, across=CENTER, along=MIDDLE
-    )
-    if pitch >= WIDEST * 0.9:
-        sheet.text(x + pitch / 2, tip, f"{burst.size:,}", size=10, across=CENTER, along=MIDDLE)
+    tip = middle + up * (height + TIP)
+    sheet.text(x + pitch / 2, tip, burst.look.mark, size=10, across=CENTER, along=MIDDLE)
+    if burst.size is not None and pitch >= WIDEST * 0.9:
+        sheet.text(x + pitch / 2, tip + up * BEYOND, f"{burst.size:,}", size=10, across=CENTER, along=MIDDLE)
 
 
 def timeline(conversations: Sequence[Conversation], *, engine: str = "") -> Timeline:

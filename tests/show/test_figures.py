@@ -112,6 +112,17 @@ def test_svg_is_whole_and_needs_nothing_else(make: Make) -> None:
     assert not re.search(rb"href=\"(?!#)", svg)
 
 
+def test_twice_the_bytes_are_twice_the_height_in_a_timeline() -> None:
+    made = timeline(capture(*AUTH_SENDING, *LETTER_SENT))
+    sizes = [burst.size or 0 for burst in made.panels[0].bursts]
+    with settled():
+        heights = [box.get_extents().height for box in made.matplotlib().axes[0].patches[: len(sizes)]]
+    one = max(heights) / max(sizes)
+    tall = [height / size for height, size in zip(heights, sizes, strict=True) if height > 1.5 * min(heights)]
+    assert len(tall) > 2
+    assert tall == pytest.approx([one] * len(tall))
+
+
 MAKE_SVG = """
 import sys, hashlib, matplotlib
 if sys.argv[1] == "1":
