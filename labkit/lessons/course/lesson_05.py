@@ -126,7 +126,7 @@ def _subject(capture: Capture) -> str:
 def _certificate_in_words(newer: Capture, older: Capture) -> str:
     text = _("TLS 1.3 shows a listener {newer}, TLS 1.2 shows {older}.")
     shown = [
-        _("the certificate of `{subject}`").format(subject=found) if found else _("no certificate")
+        _("the certificate of `{subject}`").format(subject=found.rpartition("CN=")[2]) if found else _("no certificate")
         for found in (_subject(newer), _subject(older))
     ]
     return text.format(newer=shown[0], older=shown[1])
@@ -244,7 +244,7 @@ def _key() -> Experiment:
             line for talk in opened(capture) for line in talk.lines if line.kind in {Kind.COMMAND, Kind.AUTH}
         ],
         replies={
-            "a": _("That key signed the handshake and nothing more: the session's own keys cannot be had from it."),
+            "a": _("That key only sealed (signed) the handshake. The session's own keys cannot be had from it."),
             "c": _("The password is in the tunnel; it is not what locks it."),
         },
     )
@@ -357,13 +357,22 @@ def _nameless() -> Exercise:
                 _("The ClientHello still says whom it calls."),
             ),
             Misconception(
+                "another-number",
+                _left_the_handshake,
+                _(
+                    "The ClientHello says no name now, but her program left: that number is not in the certificate. (The "
+                    "numbers of lesson 02 stand only in the packets that the lab writes.) This server's is in "
+                    "`provider.host`."
+                ),
+            ),
+            Misconception(
                 "certificate-tells",
                 lambda capture: bool(_subject(capture)),
                 _("The ClientHello is silent now, but with TLS 1.2 the certificate says the name."),
             ),
         ),
         hints=(
-            _("The program puts its setting `server` into the ClientHello. What else than a name reaches a server?"),
+            _("The program puts its setting `server` into the ClientHello if it is a name. A number it leaves out."),
             _('`provider.client("hanako", server=provider.host)` calls the server by its number.'),
         ),
         where=_("the first line of `nameless`: what does the ClientHello say?"),
@@ -372,6 +381,10 @@ def _nameless() -> Exercise:
 
 def _sends(capture: Capture) -> bool:
     return any(flow.protocol in {Protocol.SMTP, Protocol.SMTPS} for flow in capture.flows)
+
+
+def _left_the_handshake(capture: Capture) -> bool:
+    return verdict(capture, Fact.PASSWORD) is Verdict.NOT_SENT and any(flow.tls for flow in capture.flows)
 
 
 def _hides_its_name(capture: Capture) -> bool:
