@@ -5,6 +5,7 @@ Faults are put in at every point: after each octet that a client sends, at each 
 the operating system is), and by killing the process there.
 """
 
+import asyncio
 import errno
 import json
 import re
@@ -22,6 +23,7 @@ import pytest
 from labkit.mail.maildrop import Maildrop
 from labkit.mail.sample import sample_message
 from labkit.provider import Provider
+from tests.mail.conftest import InMemory, a_service
 from tests.trust.rig import BEGIN, POSIX, Client, a_provider, b64, taro, until
 
 BOTH = (BEGIN[0], BEGIN[1], b"RCPT TO:<hanako@mail.example>\r\n", b"RCPT TO:<x@elsewhere.example>\r\n", BEGIN[2])
@@ -52,6 +54,57 @@ def test_a_client_that_vanishes_after_any_octet(policy: str, vanish: Callable[[C
     assert set(stored) <= {b"%04d\r\n" % complete}
     if policy == "smtp-auth" and vanish is Client.close:  # an orderly end: what was sent is read
         assert len(stored) == 2
+
+
+def lost(session: InMemory) -> None:
+    session.protocol.connection_lost(ConnectionResetError())
+
+
+def cancelled(session: InMemory) -> None:
+    for task in asyncio.all_tasks(session.loop):
+        task.cancel()
+
+
+@pytest.mark.parametrize("fault", [lost, cancelled])
+@pytest.mark.parametrize("where", ["memory", "Maildir"])
+def test_a_fault_at_every_await(where: str, fault: Callable[[InMemory], None], tmp_path: Path) -> None:
+    """An await is where the loop may turn to something else: the connection is lost there, or the server is stopped.
+
+    A delivery arrives in many pieces, and after each the loop takes one turn at a time.
+    """
+    content = b"one\r\n..two\r\nthree\r\n"
+    wire = b"EHLO client.example\r\n" + b"".join(BOTH) + content + b".\r\nQUIT\r\n"
+    pieces = [wire[at : at + 7] for at in range(0, len(wire), 7)]
+    states: list[tuple[int, bool]] = []  # for each turn: how many copies there are, and whether 250 was said
+    came = True
+    while came:
+        service = a_service(maildir=tmp_path / str(len(states)) if where == "Maildir" else None)
+        with InMemory(service) as session:
+            came = _interrupted(session, pieces, len(states), fault)
+            session.rest()
+            said = b"".join(session.transport.writes)
+        held = [[message.content for message in service.maildrops[name].messages()] for name in ("hanako", "taro")]
+        held.append([message.content for message in service.outgoing])
+        assert held in ([[]] * 3, [[content.replace(b"..", b".")]] * 3), len(states)
+        states.append((len(held[0]), b"250 2.0.0 " in said))
+    assert len(states) > 3 * len(pieces)
+    assert states == sorted(states)  # not stored; stored; stored, and the client was told
+    assert states[0] == (0, False)
+    assert states[-1] == (1, True)
+    assert not [stored for stored, told in states if told and not stored]
+
+
+def _interrupted(session: InMemory, pieces: list[bytes], turns: int, fault: Callable[[InMemory], None]) -> bool:
+    """Let the pieces arrive, and the fault come after so many turns of the loop; whether it did."""
+    for piece in pieces:
+        session.protocol.data_received(piece)
+        for _turn in range(4):
+            if not turns:
+                fault(session)
+                return True
+            turns -= 1
+            session.rest(turns=1)
+    return False
 
 
 def test_after_250_it_is_there_whatever_happens_next() -> None:

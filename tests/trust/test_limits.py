@@ -146,6 +146,63 @@ def test_a_client_that_reads_nothing_is_given_one_answer(policy: str) -> None:
                 assert other.log_in().startswith("+OK ")
 
 
+# Commands, recipients, sizes
+
+
+@pytest.mark.parametrize(
+    ("protocol", "begin", "longest", "reply"),
+    [
+        ("smtp", b"NOOP ", 2_050, "500 5.5.2 "),  # RFC 5321 section 4.5.3.1.4 asks for 512, its extensions for more
+        ("pop3", b"USER ", 255, "-ERR Line too long"),  # RFC 2449 section 4
+    ],
+)
+def test_a_command_of_the_longest_length_is_read_and_one_octet_more_is_not(
+    protocol: str, begin: bytes, longest: int, reply: str
+) -> None:
+    with a_provider() as provider, Client(provider, protocol) as client:
+        client.say("EHLO client.example")
+        for length, taken in ((longest, True), (longest + 1, False), (longest, True)):
+            said = client.say(begin.ljust(length - len(b"\r\n"), b"x"))
+            assert said.startswith(("250 ", "+OK ")) is taken
+            assert said.startswith(reply) is not taken
+
+
+def test_recipients_up_to_the_limit_and_no_more() -> None:
+    """RFC 5321 section 4.5.3.1.10: 452 for those who are too many; those before them get the message."""
+    with a_provider() as provider, Client(provider, "smtp") as client:
+        client.say("EHLO client.example", BEGIN[0][:-2])
+        names = [f"r{number}@elsewhere.example" for number in range(smtp.RECIPIENTS + 2)]
+        client.send("".join(f"RCPT TO:<{name}>\r\n" for name in names).encode())
+        codes = [client.reply()[:9] for _name in names]
+        assert codes == ["250 2.1.5"] * smtp.RECIPIENTS + ["452 4.5.3"] * 2
+        assert client.say("DATA").startswith("354 ")
+        client.send(b"x\r\n.\r\n")
+        assert client.reply().startswith("250 ")
+        assert [message.recipients for message in provider.outgoing] == [tuple(names[:-2])]
+
+
+def test_a_declared_size_is_judged_at_once_and_believed_no_further() -> None:
+    """RFC 1870 sections 4 and 6.1: too much is refused at MAIL; what was declared smaller than it is counts as it is."""
+    with a_provider() as provider, Client(provider, "smtp") as client:
+        client.say("EHLO client.example")
+        for size, code in (
+            (smtp.SIZE_LIMIT, "250 2.1.0"),
+            (smtp.SIZE_LIMIT + 1, "552 5.3.4"),
+            ("9" * 20, "552 5.3.4"),
+            ("9" * 21, "501 5.5.4"),
+            ("-1", "501 5.5.4"),
+            ("1e3", "501 5.5.4"),
+            ("", "501 5.5.4"),
+        ):
+            assert client.say(f"MAIL FROM:<hanako@mail.example> SIZE={size}").startswith(code), size
+            client.say("RSET")
+        for content, code in ((b"as long as it is\r\n", "250 "), (b"x" * smtp.SIZE_LIMIT + b"\r\n", "552 5.3.4 ")):
+            client.say("MAIL FROM:<hanako@mail.example> SIZE=1", BEGIN[1][:-2], "DATA")
+            client.send(content + b".\r\n")
+            assert client.reply().startswith(code)
+        assert taro(provider) == [b"as long as it is\r\n"]
+
+
 # Time
 
 

@@ -12,7 +12,9 @@ from datetime import timedelta
 import pytest
 
 from labkit.mail.policy import POLICIES, Policy
+from labkit.mail.pop3 import Pop3Protocol
 from labkit.provider import Provider
+from tests.mail.conftest import InMemory, Memory, a_service
 from tests.trust.rig import PASSWORD, Client, a_provider, b64, taro
 
 MAIL = "MAIL FROM:<hanako@mail.example>"
@@ -84,6 +86,31 @@ def test_another_address_may_not_send(provider: Provider) -> None:
     assert attempt(provider).startswith("250 ")
     assert read_mail(provider, source=other).startswith("+OK ")
     assert attempt(provider, other).startswith("250 ")
+
+
+@pytest.mark.parametrize(
+    ("reads", "sends", "may"),
+    [
+        ("::ffff:192.0.2.1", "192.0.2.1", True),  # IPv4-mapped (RFC 4291 section 2.5.5.2): the same client
+        ("192.0.2.1", "::ffff:c000:201", True),
+        ("2001:db8::1", "2001:DB8:0:0::1", True),
+        ("2001:db8::1", "2001:db8::2", False),
+        ("::1", "127.0.0.1", False),
+        ("192.0.2.1", "::192.0.2.1", False),  # IPv4-compatible, deprecated: not the same
+        ("192.0.2.1", "2002:c000:201::", False),  # 6to4 is somebody else, too
+        ("", "192.0.2.1", False),
+    ],
+)
+def test_an_address_is_one_address_however_it_is_written(reads: str, sends: str, may: bool) -> None:
+    """The lab listens on IPv4; what a server sees of IPv6 is shown to its protocols without a network."""
+    service = a_service("pop-before-smtp")
+    with InMemory(service, peername=(sends, 40_000, 0, 0)) as smtp:
+        pop3 = Pop3Protocol(service, tls_context=None, loop=smtp.loop)
+        pop3.connection_made(Memory(pop3, smtp.loop, peername=(reads, 40_001, 0, 0)))
+        smtp.feed(b"EHLO c.example\r\n")
+        assert smtp.feed(MAIL.encode() + b"\r\n")[0].startswith(REFUSED.encode())
+        pop3.data_received(f"USER hanako\r\nPASS {PASSWORD}\r\nQUIT\r\n".encode())
+        assert smtp.feed(MAIL.encode() + b"\r\n")[0].startswith(b"250 " if may else REFUSED.encode())
 
 
 def test_what_is_no_login_opens_nothing(provider: Provider) -> None:
