@@ -1,6 +1,8 @@
 """Lesson 00, spot the password: what its notebook asks, and how the wire answers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from labkit.capture import Capture, Flow
 from labkit.decode.conversation import Kind, Line, Protocol
@@ -298,15 +300,24 @@ def _left_in_words(capture: Capture) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Recorded(Proof):
+    """A capture, or the exchange that holds one: whoever forgot `.capture` has recorded all the same."""
+
+    def read(self, answer: Any, *evidence: Any) -> Any:
+        return Proof.read(self, getattr(answer, "capture", answer), *evidence)
+
+
 def _mine() -> Exercise:
     return Exercise(
         id="00-8",
         section=_("4 SSL"),
         needs=None,
         task=_("Record an exchange of your own in which nobody on the way gets a password."),
-        kind=Proof(Capture, _("a capture"), _unseen),
+        kind=_Recorded(Capture, _("a capture"), _unseen),
         why=lambda: _(
-            "The same letter, the same passwords, and no sign of them. That is the setting to look for in a mail program."
+            "The same letter, the same passwords, and no sign of them. In a mail program look for SSL/TLS, the ssl of this "
+            "lab: with starttls somebody on the way can take the offer of encryption away (lesson 06)."
         ),
         misconceptions=(
             Misconception(
@@ -337,7 +348,7 @@ def _mine() -> Exercise:
         ),
         hints=(
             _("Which of the four bars in the figure is closed? Its policy has a short name."),
-            _('`labkit.exchange("plaintext").capture` records one without protection: put another policy there.'),
+            _('Keep the whole of `labkit.exchange("plaintext").capture`, and change only the word between the quotes.'),
         ),
         where=_("the figure above, and the names in the text below it."),
     )
