@@ -9,11 +9,11 @@ READY  := $(VENV)/.ready
 JOBS   ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 ROOM   ?= .venv-classroom
 
-.PHONY: fuzz help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
+.PHONY: fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
 
 help:
 	@sed -n '1,2p' Makefile
-	@echo "also: make check (ruff, mypy) · make bench (ratios) · make peers (every mail program) · make classroom (thirty learners) · make notebooks (re-execute) · make lock · make clean"
+	@echo "also: make check (ruff, mypy) · make bench (ratios) · make peers (every mail program) · make classroom (thirty learners) · make grading (nbgrader) · make fuzz · make notebooks (re-execute) · make lock · make clean"
 
 setup: $(READY)
 
@@ -68,6 +68,15 @@ $(ROOM)/bin/configurable-http-proxy:
 	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(ROOM)/bin/python 'jupyterhub>=5,<7'; \
 	  else $(ROOM)/bin/python -m pip install --quiet 'jupyterhub>=5,<7'; fi
 	npm install --silent --global --prefix $(ROOM) configurable-http-proxy@5
+
+# nbgrader releases every lesson, takes two learners' work in, and marks it. In an environment of its own.
+grading: $(ROOM)/bin/nbgrader
+	PATH="$(abspath $(ROOM))/bin:$$PATH" LABKIT_CAPTURE=tap $(ROOM)/bin/python -m tests.classroom.grading
+
+$(ROOM)/bin/nbgrader:
+	$(MAKE) setup VENV=$(ROOM)
+	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(ROOM)/bin/python 'nbgrader>=0.9.5,<0.10'; \
+	  else $(ROOM)/bin/python -m pip install --quiet 'nbgrader>=0.9.5,<0.10'; fi
 
 notebooks: setup
 	$(BIN)/python -m tests.notebooks.execute
