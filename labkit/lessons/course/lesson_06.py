@@ -231,7 +231,7 @@ def _insist() -> Exercise:
             Misconception(
                 "went-past",
                 lambda capture, *_before: any(flow.tls for flow in capture.flows),
-                _("This program was offered TLS, so it spoke with the provider itself: use the port of the machine."),
+                _("This program was offered TLS, so it spoke with the provider itself: connect to `middle.smtp_port`."),
             ),
             Misconception(
                 "named-itself",
@@ -245,7 +245,9 @@ def _insist() -> Exercise:
             ),
         ),
         hints=(
-            _("Leave out the `if`: call `starttls` always, and let it raise what it likes."),
+            _(
+                "Four lines: connect (to `middle.smtp_port`), `ehlo`, `starttls`, `login`. No `if`: let `starttls` raise."
+            ),
             _(
                 "`smtplib` refuses to go on when STARTTLS is not offered; `suppress(smtplib.SMTPException)` passes "
                 "that over."
@@ -435,8 +437,8 @@ def _saved() -> Exercise:
         section=_("6 Begin with TLS"),
         needs="06-9",
         task=_("How many round trips does TLS from the first byte save for the same letter?"),
-        kind=Number(lambda upgraded, wrapped: upgraded.cost.round_trips - wrapped.cost.round_trips),
-        why=lambda *_captures: _("The greeting in the clear and STARTTLS itself are not needed any more."),
+        kind=Number(_trips_saved),
+        why=lambda *_captures: _("The first `ehlo`, in the clear, and STARTTLS itself are not needed any more."),
         misconceptions=(
             Misconception(
                 "all-of-one",
@@ -453,13 +455,29 @@ def _saved() -> Exercise:
                 lambda answer, *_captures: answer == 0,
                 _("Both have a handshake, true. But one of them first has to ask for it."),
             ),
+            Misconception(
+                "one-too-few",
+                lambda answer, upgraded, wrapped: answer == _trips_saved(upgraded, wrapped) - 1,
+                _("STARTTLS itself is one. But the program asked something else in the clear before it."),
+            ),
+            Misconception(
+                "one-too-many",
+                lambda answer, upgraded, wrapped: answer == _trips_saved(upgraded, wrapped) + 1,
+                _(
+                    "One too many. The program waits for the server's first word in both sessions, and for a handshake too."
+                ),
+            ),
         ),
         hints=(
-            _("`upgraded.cost` and `wrapped.cost` count what each session took."),
+            _("`upgraded.cost.round_trips` is one number, `wrapped.cost.round_trips` the other."),
             _("`upgraded.cost.round_trips - wrapped.cost.round_trips`"),
         ),
         where=_("the lines before the handshake in part 1: each question that waits for an answer is one round trip."),
     )
+
+
+def _trips_saved(upgraded: Capture, wrapped: Capture) -> int:
+    return upgraded.cost.round_trips - wrapped.cost.round_trips
 
 
 def _nothing_to_strip() -> Exercise:
