@@ -290,7 +290,7 @@ class _Reader:
                 )
             )
         self.notes.append(
-            _("{file}: offset {offset} should hold {expected}; the {count} packets before it were read.").format(
+            _("{file}: offset {offset} should hold {expected}. Packets before it, all read: {count}.").format(
                 file=self.path, offset=offset, expected=expected, count=len(self.starts)
             )
         )
@@ -298,7 +298,7 @@ class _Reader:
     def cut(self, offset: int) -> None:
         self.notes.append(
             _(
-                "{file} ends in the middle of what begins at offset {offset}; the {count} packets before it were read."
+                "{file} ends in the middle of what begins at offset {offset}. Packets before it, all read: {count}."
             ).format(file=self.path, offset=offset, count=len(self.starts))
         )
 
@@ -370,7 +370,7 @@ class _Pcapng(_Reader):
         self._walk()
         for index, count in self.dropped.items():
             self.notes.append(
-                _("{file}: the capturing program lost {count} packets on interface {name}.").format(
+                _("{file}: the capturing program lost packets on interface {name}: {count}.").format(
                     file=self.path, count=count, name=self.sources[index].name or index
                 )
             )
