@@ -9,27 +9,29 @@ without a Frame. Every other packet takes the general path (wire/packets.py) int
 packet numbers of a flow are kept as columns of numbers and become objects when somebody looks at them.
 """
 
+import gc
 import socket
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, count, repeat
 from typing import NamedTuple, TypeVar, overload
 
 from labkit.wire.endpoints import Book, Endpoint
-from labkit.wire.frames import ETHERNET, Frame
+from labkit.wire.frames import ETHERNET, TCP, Frame
 from labkit.wire.ordering import CIRCLE, LAST, Incoming, Ordered
 from labkit.wire.packets import (
     ACK,
     FIN,
-    PLAIN_MASK,
+    PLAIN_FRAGMENT,
+    PLAIN_LINK,
     PLAIN_SIZE,
     PLAIN_START,
     PLAIN_TCP,
-    PLAIN_VALUE,
     RST,
     SYN,
     SegmentReader,
@@ -112,9 +114,6 @@ class _Segments(_Column[Segment]):
     def at(self, position: int) -> Segment:
         return self._item(bisect_right(self.ends, position))
 
-    def packet_at(self, position: int) -> int:
-        return self.packets[bisect_right(self.ends, position)]
-
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -135,9 +134,14 @@ class Stream:
 
     def packet_at(self, position: int) -> int:
         """The packet that brought the byte at `position`; 0 where no packet is known."""
+        return self.packet_finder()(position)
+
+    def packet_finder(self) -> Callable[[int], int]:
+        """`packet_at`, for those who ask often."""
         if isinstance(self.segments, _Segments):
-            return self.segments.packet_at(position)
-        return self.segment_at(position).packet if self.segments else 0
+            packets, ends = self.segments.packets, self.segments.ends
+            return lambda position: packets[bisect_right(ends, position)]
+        return lambda position: self.segment_at(position).packet if self.segments else 0
 
 
 class Burst(NamedTuple):
@@ -259,43 +263,57 @@ def reassemble(frames: Sequence[Frame], book: Book | None = None, progress: Prog
     """
     connections = _Connections()
     report = progress or (lambda done, total: None)
-    if isinstance(frames, Frames) and frames.link == ETHERNET:
-        _read_in_place(frames, connections, report)
-    else:
-        for index, frame in enumerate(frames):
-            if not index % _CHUNK:
-                report(index, len(frames))
-            connections.frame(index + 1, frame)
-    report(len(frames), len(frames))
-    clock = _clock(frames)
-    return tuple(connection.flow(number, clock, book) for number, connection in enumerate(connections.take(), 1))
+    with _no_collecting():
+        if isinstance(frames, Frames) and frames.link == ETHERNET:
+            _read_in_place(frames, connections, report)
+        else:
+            for index, frame in enumerate(frames):
+                if not index % _CHUNK:
+                    report(index, len(frames))
+                connections.frame(index + 1, frame)
+        report(len(frames), len(frames))
+        clock = _clock(frames)
+        return tuple(connection.flow(number, clock, book) for number, connection in enumerate(connections.take(), 1))
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """No search for garbage meanwhile: what is read stays. One look at the end, and all of it counts as old."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+            gc.collect(1)
 
 
 def _read_in_place(frames: Frames, connections: "_Connections", report: Progress) -> None:
     """The fast path: plain packets are read where they lie. It does as `_Connections.frame` does, and leaves it the rest."""
-    unpack, find = PLAIN_TCP.unpack_from, connections.directions.get
+    unpack, find, plain_headers = PLAIN_TCP.unpack_from, connections.directions.get, _PLAIN_HEADERS.get
     number = 0
-    for buffer, starts, sizes in frames.windows(report):
-        for start, size in zip(starts, sizes, strict=True):
-            number += 1
-            if size >= PLAIN_SIZE:
-                kind, total, shape, key, sequence, flags = unpack(buffer, start)
-                if kind == PLAIN_START and shape & PLAIN_MASK == PLAIN_VALUE and flags >= _SHORTEST:
-                    length = total - 20 - (flags >> 10 & 0x3C)
-                    end = start + 14 + total
-                    if length >= 0 and end <= start + size:
-                        direction = find(key)
-                        if direction is None or flags & _UNUSUAL or (length and sequence != direction.next):
-                            connections.segment(
-                                key, sequence, flags & 0xFF, buffer[end - length : end], length, (number,)
-                            )
-                        elif length:
-                            direction.packets.append(number)
-                            direction.chunks.append(buffer[end - length : end])
-                            direction.next = (sequence + length) & LAST
-                        else:
-                            direction.others.append(number)
+    for window, starts, sizes in frames.windows(report):
+        buffer = window + bytes(PLAIN_SIZE)  # so that every packet can be unpacked, however short
+        packets = zip(count(number + 1), starts, sizes, map(unpack, repeat(buffer), starts), strict=False)
+        for number, start, size, (kind, total, fragment, protocol, key, sequence, flags) in packets:
+            start += PLAIN_LINK
+            if kind == PLAIN_START and protocol == TCP and not fragment & PLAIN_FRAGMENT and total <= size - PLAIN_LINK:
+                direction, headers = find(key), plain_headers(flags)
+                if direction is not None and headers is not None:
+                    if total == headers:
+                        direction.others.append(number)
                         continue
+                    if sequence == direction.next and total > headers:
+                        direction.packets.append(number)
+                        direction.chunks.append(buffer[start + headers : start + total])
+                        direction.next = sequence + total - headers & LAST
+                        continue
+                headers = 20 + (flags >> 12) * 4
+                if 40 <= headers <= total:
+                    payload = buffer[start + headers : start + total]
+                    connections.segment(key, sequence, flags & 0xFF, payload, len(payload), number)
+                    continue
             connections.frame(number, frames[number - 1])
 
 
@@ -309,7 +327,10 @@ def _clock(frames: Sequence[Frame]) -> Clock:
 _CHUNK = 1 << 13
 _SERVER_PORTS = frozenset({25, 465, 587, 2525, 110, 995})
 _UNUSUAL = FIN | SYN | RST
-_SHORTEST = 0x5000  # data offset and flags of a TCP header with the 5 words it has at least
+# Data offset and flags of a TCP segment that only carries octets on → octets of its headers, with the 20 of IPv4.
+_PLAIN_HEADERS = {
+    words << 12 | flags: 20 + words * 4 for words in range(5, 16) for flags in range(256) if not flags & _UNUSUAL
+}
 
 
 class _Direction(Incoming):
@@ -439,20 +460,18 @@ class _Connections:
         """The general path: any frame."""
         if found := self._reader.read(number, frame):
             segment, numbers = found
-            self.segment(*segment, numbers)
+            self.segment(*segment, numbers[-1]).others.extend(numbers[:-1])
 
-    def segment(
-        self, key: bytes, sequence: int, flags: int, payload: bytes, length: int, numbers: Sequence[int]
-    ) -> None:
-        """One TCP segment, as a TcpSegment has it, which came in the packets `numbers`; the last of them completed it."""
+    def segment(self, key: bytes, sequence: int, flags: int, payload: bytes, length: int, packet: int) -> "_Connection":
+        """One TCP segment, as a TcpSegment has it, which `packet` brought or completed; and the connection it is of."""
         direction = self.directions.get(key)
         if direction is None or (flags & SYN and _reused(direction, sequence, flags)):
             direction = self._open(key)
-        connection, packet = direction.connection, numbers[-1]
-        connection.others.extend(numbers)
+        connection = direction.connection
+        connection.others.append(packet)
         if flags & RST:  # its octets, if any, say why (RFC 9293 section 3.5.3): they are not the stream's
             connection.closed = connection.closed or "rst"
-            return
+            return connection
         if flags & SYN:
             direction.begin(sequence)
             sequence += 1
@@ -464,6 +483,7 @@ class _Connections:
             direction.finish((sequence + length) % CIRCLE)
             if direction.peer.fin is not None:
                 connection.closed = connection.closed or "fin"
+        return connection
 
     def _open(self, key: bytes) -> _Direction:
         connection = _Connection(key)

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from labkit.wire.frames import Frame
+from labkit.wire.frames import TCP, Frame
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10  # RFC 9293 section 3.1
 
-_TCP = 6
 _IPV4, _IPV6 = 0x0800, 0x86DD  # EtherTypes
 _TAGS = frozenset({0x8100, 0x88A8, 0x9100})  # IEEE 802.1Q, 802.1ad (QinQ), and QinQ's older number
 _FAMILIES_IP = frozenset({2, 10, 24, 28, 30})  # AF_INET; AF_INET6 of Linux, NetBSD, FreeBSD and macOS
@@ -150,7 +149,7 @@ def _past_extensions(datagram: Datagram) -> Datagram | None:
 
 def _tcp(datagram: Datagram) -> TcpSegment | None:
     payload = datagram.payload
-    if datagram.protocol != _TCP or len(payload) < 20:
+    if datagram.protocol != TCP or len(payload) < 20:
         return None
     header = (payload[12] >> 4) * 4
     if header < 20 or header > datagram.length:
@@ -234,8 +233,8 @@ class SegmentReader:
 
 
 # The fast path's view of Ethernet, IPv4 without options, TCP: EtherType and version and header length; total length;
-# fragment, time to live and protocol; the key; sequence number; data offset and flags.
-PLAIN_TCP = struct.Struct(">12x3sxH2xI2x12sI4xH")
-PLAIN_SIZE = 54
+# fragment; protocol; the key; sequence number; data offset and flags.
+PLAIN_TCP = struct.Struct(">12x3sxH2xHxB2x12sI4xH")
+PLAIN_SIZE, PLAIN_LINK = 54, 14  # octets of the three headers at least, and of Ethernet's
 PLAIN_START = b"\x08\x00\x45"
-PLAIN_MASK, PLAIN_VALUE = 0x3FFF00FF, _TCP  # neither more fragments nor an offset; TCP
+PLAIN_FRAGMENT = 0x3FFF  # of the fragment word: more fragments, and the offset

@@ -1,5 +1,6 @@
 """Reassembly: against tshark on captures of others, against a model that knows every octet, and case by case."""
 
+import gc
 import re
 import struct
 import subprocess
@@ -414,6 +415,27 @@ def test_columns_are_like_tuples() -> None:
     assert segments != [1]
     with pytest.raises(IndexError):
         _ = segments[2]
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_search_for_garbage_is_left_as_it_was(collecting: bool) -> None:
+    seen: list[bool] = []
+
+    def interrupt(_done: int, _total: int) -> None:
+        seen.append(gc.isenabled())
+        raise KeyboardInterrupt
+
+    before = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        reassemble(handshake())
+        assert gc.isenabled() is collecting
+        with pytest.raises(KeyboardInterrupt):
+            reassemble(handshake(), progress=interrupt)
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen == [False]
 
 
 def test_a_hostile_order_costs_no_more_than_a_sort() -> None:
