@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from types import ModuleType
-from typing import TYPE_CHECKING, Generic, TypeVar, overload
+from typing import TYPE_CHECKING
 
 from labkit.decode import pop3, smtp, tls
 from labkit.decode.fields import text
@@ -61,54 +61,34 @@ class Tls:
     started: str
 
 
-_T = TypeVar("_T")
-
-
-class _Later(Generic[_T]):
-    """A field that is given as a value or as a function; the function is called once, when the field is first read."""
-
-    def __init__(self, default: _T) -> None:
-        self.default = default
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = "_" + name
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> _T: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> _T: ...
-    def __get__(self, instance: object | None, owner: type) -> _T:
-        if instance is None:
-            return self.default  # as dataclasses ask for it
-        value = getattr(instance, self.name)
-        if callable(value):
-            value = value()
-            self.__set__(instance, value)
-        return value  # type: ignore[no-any-return]
-
-    def __set__(self, instance: object, value: _T | Callable[[], _T]) -> None:
-        object.__setattr__(instance, self.name, value)
-
-
 @dataclass(frozen=True)
 class Conversation:
     """One flow, understood. `opened` holds what a key log opened of its TLS part, as a conversation of its own.
 
-    `closed_because` says why records stayed hidden although a key log was given. All but the first two may be given as
-    functions: they are then made when first read.
+    `closed_because` says why records stayed hidden although a key log was given. What `converse` returns has flow and
+    protocol; each other field is read when somebody first looks at it, and kept.
     """
 
     flow: Flow
     protocol: Protocol
-    lines: _Later[tuple[Line, ...]] = _Later(())
-    commands: _Later[tuple[Command, ...]] = _Later(())
-    replies: _Later[tuple[Reply, ...]] = _Later(())
-    tls: _Later[Tls | None] = _Later(None)
-    client_spans: _Later[tuple[Span, ...]] = _Later(())
-    server_spans: _Later[tuple[Span, ...]] = _Later(())
-    opened: _Later[Conversation | None] = _Later(None)
-    closed_because: _Later[tuple[str, ...]] = _Later(())
-    session: _Later[TlsSession | None] = _Later(None)
+    lines: tuple[Line, ...] = field(default_factory=tuple)  # a plain default would be found before __getattr__
+    commands: tuple[Command, ...] = field(default_factory=tuple)
+    replies: tuple[Reply, ...] = field(default_factory=tuple)
+    tls: Tls | None = field(default_factory=type(None))
+    client_spans: tuple[Span, ...] = field(default_factory=tuple)
+    server_spans: tuple[Span, ...] = field(default_factory=tuple)
+    opened: Conversation | None = field(default_factory=type(None))
+    closed_because: tuple[str, ...] = field(default_factory=tuple)
+    session: TlsSession | None = field(default_factory=type(None))
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> object:
+            """What is asked for and not there yet is one of the reader's to read."""
+            if name not in Conversation.__dataclass_fields__:
+                raise AttributeError(name)
+            value = vars(self)[name] = getattr(vars(self)["reader"], name)
+            return value
 
     def spans(self, side: Side) -> tuple[Span, ...]:
         """The spans of the stream that `side` sent."""
@@ -174,20 +154,11 @@ class _Reader:
         self.decoder = _DECODERS.get(protocol)
 
     def conversation(self) -> Conversation:
-        return Conversation(
-            self.flow,
-            self.protocol,
-            self.lines,
-            self.commands,
-            self.replies,
-            self.tls,
-            self.client_spans,
-            self.server_spans,
-            self.opened,
-            self.closed_because,
-            self.known_session,
-        )
+        conversation = object.__new__(Conversation)
+        vars(conversation).update(flow=self.flow, protocol=self.protocol, reader=self)
+        return conversation
 
+    @property
     def commands(self) -> tuple[Command, ...]:
         """Without the reading: whoever lists commands alone need not wait for it, nor keep it."""
         if self.decoder is None:
@@ -212,9 +183,7 @@ class _Reader:
             return None
         return tls.read(self.flow.client_stream, self.flow.server_stream, client_tls, server_tls)
 
-    def known_session(self) -> TlsSession | None:
-        return self.session
-
+    @property
     def tls(self) -> Tls | None:
         if self.session is None:
             return None
@@ -222,9 +191,11 @@ class _Reader:
         started = _UPGRADE.get(self.protocol, "implicit") if upgraded else "implicit"
         return Tls(self.session.version, self.session.cipher, self.session.server_name, started)
 
+    @property
     def opened(self) -> Conversation | None:
         return self.opening[0]
 
+    @property
     def closed_because(self) -> tuple[str, ...]:
         return self.opening[1]
 
@@ -245,6 +216,7 @@ class _Reader:
         # after STARTTLS and STLS the server waits for the client (RFC 3207 section 4.2, RFC 2595 section 4)
         return _converse(inside, protocol, None, greeting=self.decoder is None, inside_tls=True), why
 
+    @property
     def replies(self) -> tuple[Reply, ...]:
         if self.decoder is None:
             return ()
@@ -264,12 +236,15 @@ class _Reader:
             return read
         return (*read[0], *self.session.client_spans), (*read[1], *self.session.server_spans)
 
+    @property
     def client_spans(self) -> tuple[Span, ...]:
         return self.spans[0]
 
+    @property
     def server_spans(self) -> tuple[Span, ...]:
         return self.spans[1]
 
+    @property
     def lines(self) -> tuple[Line, ...]:
         client, server = self.flow.client_stream, self.flow.server_stream
         told = [

@@ -6,7 +6,7 @@ capture. Spans are then made unit by unit, when somebody asks for them. Both see
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import lru_cache
@@ -104,6 +104,9 @@ class Unit(NamedTuple):
     step: int = 0
 
 
+Row = tuple[Role, int, int, str, str, str, int]  # what a Unit is, before somebody asks for its parts by name
+
+
 class Reading(NamedTuple):
     """Both streams cut into units, in order; client_tls and server_tls: where TLS takes over, or None.
 
@@ -188,16 +191,15 @@ def locator(stream: Stream) -> Callable[[int], Segment]:
     return stream.segment_at if stream.segments else lambda _position: nowhere
 
 
-def list_commands(stream: Stream, units: list[Unit]) -> tuple[Command, ...]:
+def list_commands(stream: Stream, units: Iterable[Row]) -> tuple[Command, ...]:
     """The commands among a client's units."""
-    data, packet_at = stream.data, stream.packet_at
+    data, packet_at, command = stream.data, stream.packet_finder(), Role.COMMAND
     found = []
-    for unit in units:
-        if unit.role is Role.COMMAND:
-            start, end = unit.start, unit.end
+    for role, start, end, about, _code, _mechanism, _step in units:
+        if role is command:
             words = data[start:end].split(None, 1)
             argument = text(words[1].rstrip(b"\r\n")) if len(words) > 1 else ""
-            found.append(Command(unit.about, argument, packet_at(start), start, end))
+            found.append(Command(about, argument, packet_at(start), start, end))
     return tuple(found)
 
 

@@ -6,7 +6,9 @@ only, a capture that starts in the middle) the shape of the next line decides in
 """
 
 import re
+from bisect import bisect_left
 from enum import Enum
+from itertools import starmap
 
 from labkit.decode import sasl
 from labkit.decode.fields import text
@@ -16,6 +18,7 @@ from labkit.decode.lines import (
     Reading,
     Reply,
     Role,
+    Row,
     Terminators,
     Unit,
     blank_end,
@@ -42,19 +45,18 @@ class Turn(Enum):
 
     COMMAND = "a command"
     CONTENT = "a message, up to a line with a single dot"
-    CHUNK = "as many octets as BDAT announced"
     RESPONSE = "an answer within AUTH"
     TLS = "a TLS handshake"
 
 
 # After this command and this reply comes …; in every other case another command (RFC 5321 3.3, RFC 4954 4, RFC 3207 4).
 AFTER = {
-    ("DATA", "354"): Turn.CONTENT,
-    ("AUTH", "334"): Turn.RESPONSE,
-    ("STARTTLS", "220"): Turn.TLS,
+    ("DATA", b"354"): Turn.CONTENT,
+    ("AUTH", b"334"): Turn.RESPONSE,
+    ("STARTTLS", b"220"): Turn.TLS,
 }
 # A reply that only one command can have: whatever else waits for an answer has lost it.
-BELONGS = {"354": "DATA", "334": "AUTH"}
+BELONGS = {b"354": "DATA", b"334": "AUTH"}
 
 # A whole reply, a reply whose last line did not come, or a line that is none; together they tile whatever a server sends.
 _PIECE = re.compile(rb"(?:\d{3}-[^\n]*\n)*(\d{3})(?!-)[^\n]*\n?|(?:(\d{3})-[^\n]*(?:\n|\Z))+|[^\n]*\n|[^\n]+")
@@ -104,20 +106,19 @@ class _Scanner:
     def __init__(self, client: Stream, server: Stream, opened: bool, greeting: bool) -> None:
         self.client = client.data
         self.client_gap = client.gaps[0].at if client.gaps else len(client.data) + 1
-        self.server_gap = server.gaps[0].at if server.gaps else len(server.data) + 1
         self.terminators = Terminators(client.data)
-        self.units: list[Unit] = []
-        self.at = 0  # in the client's stream
+        self.rows: list[Row] = []
         self.pieces, self.server_tls = _pieces(server.data)
+        self.usable = len(self.pieces)  # as answers: after a gap nobody knows what is answered
+        if server.gaps:
+            self.usable = bisect_left(self.pieces, server.gaps[0].at, key=re.Match.start)
         self.asked: list[tuple[str, str, int]] = []  # what each piece answers: verb, mechanism, step
         self.greeting = greeting and (server.data.startswith(b"220") or opened)
         self.lost = not (opened or self.greeting)
         self.tls: int | None = None
-        if self.greeting:
-            self.reply("", "", 0)
 
     def read(self) -> Reading:
-        client = self.read_client()
+        client = [*starmap(Unit, self.read_client())]
         server = self.read_server()
         if self.server_tls is not None and self.tls is None:
             self.tls = len(self.client)
@@ -125,114 +126,106 @@ class _Scanner:
             self.server_tls = server[-1].end if server else 0
         return Reading(client, server, self.tls, self.server_tls)
 
-    def read_client(self) -> list[Unit]:
-        client, size = self.client, len(self.client)
-        turn, about, mechanism, step = Turn.COMMAND, "", "", 0
-        a_command, tls = Turn.COMMAND, Turn.TLS  # looked up once: sessions by the thousand pass here
-        while self.at < size:
-            if turn is tls or client.startswith(TLS_RECORD, self.at):
-                self.tls = self.plaintext_before_tls()
-                return self.units
+    def read_client(self) -> list[Row]:
+        """The client's units, each with the reply to it; the greeting is the reply to the connection itself.
+
+        Sessions by the thousand pass here: what every line needs is done in place, with names that are looked up once.
+        """
+        client, size, rows, lost = self.client, len(self.client), self.rows, self.lost
+        pieces, asked, answers = self.pieces, self.asked, self.usable
+        command, a_command, tls = Role.COMMAND, Turn.COMMAND, Turn.TLS
+        at, turn, awaits_reply = 0, a_command, self.greeting
+        about, mechanism, step = "", "", 0
+        while True:
+            if awaits_reply:
+                code = None
+                while not code and not lost and len(asked) < answers:
+                    piece = pieces[len(asked)]
+                    code = piece[1] or piece[2]
+                    if BELONGS.get(code, about) != about:
+                        code = None
+                        break
+                    asked.append((about, mechanism, step))
+                turn = AFTER.get((about, code), a_command) if code else self.unanswered(about, at)
+            if at >= size or turn is tls or client.startswith(TLS_RECORD, at):
+                break
+            row: Row
             if turn is a_command:
-                unit = self.command()
-                about, mechanism, step = unit.about, unit.mechanism, 0
-                if about == "BDAT" and unit.role is Role.COMMAND:
-                    self.chunk(unit)
+                end = client.find(b"\n", at) + 1 or size
+                if lost and not _SHAPE.match(client, at):
+                    row = self.fragment(at, end)
+                    about, mechanism = row[3], ""
+                else:
+                    words = client[at:end].split(None, 1)
+                    about = upper(words[0]) if words else ""
+                    mechanism = verb_of(words[1]) if about == "AUTH" and len(words) > 1 else ""
+                    row = command, at, end, about, "", mechanism, 0
+                step = 1
             elif turn is Turn.CONTENT:
-                unit = self.content()
-                about = "."
+                row, about = self.content(at), "."
             else:
+                row = Role.RESPONSE, at, line_end(client, at, size), "AUTH", "", mechanism, step
                 step += 1
-                unit = self.add(
-                    Unit(Role.RESPONSE, self.at, line_end(client, self.at, size), "AUTH", "", mechanism, step)
-                )
-            if unit.role is not Role.FRAGMENT:
-                code = self.reply(about, mechanism, step + 1)
-                turn = self.unanswered(about) if code is None else AFTER.get((about, code), a_command)
-        if turn is tls:
-            self.tls = size
-        return self.units
+            rows.append(row)
+            at = self.chunk(at, row[2]) if about == "BDAT" else row[2]
+            lost = lost or at > self.client_gap
+            awaits_reply = row[0] is not Role.FRAGMENT
+        if turn is tls or at < size:
+            self.tls = self.plaintext_before_tls(at)
+        return rows
 
-    def add(self, unit: Unit) -> Unit:
-        self.units.append(unit)
-        self.at = unit.end
-        if unit.end > self.client_gap:
-            self.lost = True
-        return unit
-
-    def command(self) -> Unit:
-        client, at = self.client, self.at
-        end = line_end(client, at, len(client))
-        if self.lost and not _SHAPE.match(client, at):
-            return self.add(self.fragment(end))
-        words = client[at:end].split(None, 1)
-        verb = upper(words[0]) if words else ""
-        mechanism = verb_of(words[1]) if verb == "AUTH" and len(words) > 1 else ""
-        return self.add(Unit(Role.COMMAND, at, end, verb, "", mechanism))
-
-    def fragment(self, end: int) -> Unit:
+    def fragment(self, at: int, end: int) -> Row:
         """What stands where a command is expected and is none: the rest of a message, when one ends before any command."""
-        if self.at == 0 or self.at <= self.client_gap <= end:
-            stop = self.terminators.after(self.at)
-            command = _NEXT_TRANSACTION.search(self.client, self.at)
+        if at == 0 or at <= self.client_gap <= end:
+            stop = self.terminators.after(at)
+            command = _NEXT_TRANSACTION.search(self.client, at)
             if stop and not (command and command.start() < stop[0]):
-                return Unit(Role.CONTENT, self.at, stop[1], "DATA")
-        return Unit(Role.FRAGMENT, self.at, end)
+                return Unit(Role.CONTENT, at, stop[1], "DATA")
+        return Unit(Role.FRAGMENT, at, end)
 
-    def chunk(self, command: Unit) -> None:
-        """The octets that follow BDAT, whatever the reply will be (RFC 3030 section 2)."""
-        words = self.client[command.start : command.end].split()
+    def chunk(self, command: int, start: int) -> int:
+        """Where the octets end that follow BDAT at `start`, whatever the reply will be (RFC 3030 section 2)."""
+        words = self.client[command:start].split()
         size = int(words[1]) if len(words) > 1 and words[1].isdigit() and len(words[1]) < 20 else 0
-        end = min(self.at + size, len(self.client))
-        if end > self.at:
-            self.add(Unit(Role.CHUNK, self.at, end, "BDAT"))
+        end = min(start + size, len(self.client))
+        if end > start:
+            self.rows.append(Unit(Role.CHUNK, start, end, "BDAT"))
+        return end
 
-    def content(self) -> Unit:
-        stop = self.terminators.after(self.at)
+    def content(self, at: int) -> Row:
+        stop = self.terminators.after(at)
         end = stop[1] if stop else len(self.client)
-        if self.at <= self.client_gap < end:  # the terminator may be among the octets that are missing
+        if at <= self.client_gap < end:  # the terminator may be among the octets that are missing
             gap = self.client_gap
             command = _AT_ONCE.match(self.client, gap, end) or _NEXT_TRANSACTION.search(self.client, gap, end)
             end = command.start() if command else end
-        return self.add(Unit(Role.CONTENT, self.at, max(end, self.at + 1), "DATA"))
+        return Role.CONTENT, at, max(end, at + 1), "DATA", "", "", 0
 
-    def unanswered(self, about: str) -> Turn:
+    def unanswered(self, about: str, at: int) -> Turn:
         """What comes next when the reply is not known: the shape of the next line tells."""
-        if about in ("DATA", "AUTH") and self.at < len(self.client) and not _SHAPE.match(self.client, self.at):
+        if about in ("DATA", "AUTH") and at < len(self.client) and not _SHAPE.match(self.client, at):
             return Turn.CONTENT if about == "DATA" else Turn.RESPONSE
         return Turn.COMMAND
 
-    def reply(self, about: str, mechanism: str, step: int) -> str | None:
-        """The code of the reply to what was just read; None when it is not known which reply that is."""
-        if self.lost:
-            return None
-        asked, pieces = self.asked, self.pieces
-        while len(asked) < len(pieces):
-            code, start, _end = pieces[len(asked)]
-            if start >= self.server_gap or BELONGS.get(code, about) != about:
-                return None
-            asked.append((about, mechanism, step))
-            if code:
-                return code
-        return None
-
-    def plaintext_before_tls(self) -> int:
+    def plaintext_before_tls(self, at: int) -> int:
         """Where TLS begins; what was sent between STARTTLS and it is plaintext that nobody may act on (RFC 3207 4.2)."""
-        start = tls_start(self.client, self.at)
-        while self.at < start:
-            self.add(Unit(Role.FRAGMENT, self.at, line_end(self.client, self.at, start), "STARTTLS"))
+        start = tls_start(self.client, at)
+        for line in cut(self.client, at, start):
+            self.rows.append(Unit(Role.FRAGMENT, *line, "STARTTLS"))
         return start
 
     def read_server(self) -> list[Unit]:
         """The server's units. After an accepted STARTTLS the rest is TLS, even if it does not look like it."""
         pieces, asked = self.pieces, self.asked
-        if asked and AFTER.get((asked[-1][0], pieces[len(asked) - 1][0])) is Turn.TLS:
-            self.server_tls = pieces[len(asked) - 1][2]
+        if asked and AFTER.get((asked[-1][0], pieces[len(asked) - 1][1])) is Turn.TLS:
+            self.server_tls = pieces[len(asked) - 1].end()
             pieces = pieces[: len(asked)]
         nobody = ("", "", 0)
         units = []
-        for number, (code, start, end) in enumerate(pieces):
+        for number, piece in enumerate(pieces):
             about, mechanism, step = asked[number] if number < len(asked) else nobody
+            start, end = piece.span()
+            code = (piece[1] or piece[2] or b"").decode("ascii")
             if code == "334":
                 units.append(Unit(Role.CHALLENGE, start, end, about, code, mechanism, step))
             elif code:
@@ -243,15 +236,16 @@ class _Scanner:
         return units
 
 
-def _pieces(server: bytes) -> tuple[list[tuple[str, int, int]], int | None]:
-    """Replies as (code, start, end), what is none with the code "", and where TLS begins, if it does."""
-    pieces: list[tuple[str, int, int]] = []
-    for found in _PIECE.finditer(server):
-        start, end = found.span()
-        if server[start] == 0x16 and server.startswith(TLS_RECORD, start):
-            return pieces, start
-        code = found[1] or found[2] or b""
-        pieces.append((code.decode("ascii"), start, end))
+def _pieces(server: bytes) -> tuple[list[re.Match[bytes]], int | None]:
+    """What the server sent as _PIECE cuts it, and where TLS begins, if it does."""
+    found = _PIECE.finditer(server)
+    if TLS_RECORD not in server:
+        return list(found), None
+    pieces: list[re.Match[bytes]] = []
+    for piece in found:
+        if server.startswith(TLS_RECORD, piece.start()):
+            return pieces, piece.start()
+        pieces.append(piece)
     return pieces, None
 
 
