@@ -110,7 +110,10 @@ def _letter() -> Experiment:
         }[_answered(capture)],
         lines=lambda capture: [line for pair in _around_the_letter(capture) for line in pair],
         replies={
-            "a": _("It answers each command. The lines of the letter are no commands, so it stays silent."),
+            "a": _(
+                "In turn, yes, but command by command. The lines of the letter are no commands: the server stays silent "
+                "until the dot."
+            ),
             "c": _("The client must know whether the letter has arrived: until then it has to keep its copy."),
         },
     )
@@ -231,7 +234,10 @@ def _too_early() -> Experiment:
             "a": _(
                 "Then anybody could read anybody's mail. The maildrop belongs to somebody; a server's letter box does not."
             ),
-            "c": _("A POP3 server never asks. It refuses, and the client has to know that USER and PASS come first."),
+            "c": _(
+                "A POP3 server does not begin to ask: it refuses, and the client has to know that USER comes first. "
+                "`+OK Now the password` only answers USER."
+            ),
         },
     )
 
@@ -413,7 +419,10 @@ def _as_taro() -> Exercise:
         ),
         hints=(
             _("The envelope can stay as it is. Which line of the letter does taro's program show?"),
-            _('`forged.replace("president@company.example", "taro@mail.example")` gives that letter.'),
+            _(
+                'In place of `forged` write `forged.replace("president@company.example", "taro@mail.example")`: the same '
+                "letter with another address."
+            ),
         ),
         where=_("the line that begins with From: in your letter, not the address that MAIL names."),
     )
@@ -555,8 +564,8 @@ def _closed() -> Exercise:
                 "nothing-said",
                 lambda capture: not any(flow.lines for flow in smtp_flows(capture)),
                 _(
-                    "No SMTP in the clear is in this capture. A server inside TLS from the first byte does not understand "
-                    "`smtplib.SMTP`, and reading mail is POP3's affair."
+                    "No SMTP in the clear is in this capture. With ssl the server waits for TLS, and `smtplib.SMTP` for a "
+                    "greeting, until its time is up; and reading mail is POP3's affair."
                 ),
             ),
             Misconception(
@@ -565,13 +574,18 @@ def _closed() -> Exercise:
                 _("Nobody named a sender, so the server had nothing to refuse."),
             ),
             Misconception(
+                "wants-tls",
+                lambda capture: any(turn.code == "530" for turn in turns(capture)),
+                _("Refused, but for want of encryption: STARTTLS has to come first. Nobody was asked who sends yet."),
+            ),
+            Misconception(
                 "other-reason",
                 lambda capture: bool(turns(capture)),
                 _("Something else went wrong here: the reply that you want begins with 530 and follows MAIL."),
             ),
         ),
         hints=(
-            _("Keep the lines that send; change the policy of the provider."),
+            _("Keep the lines that send. The provider needs a policy that asks who sends, and has no TLS."),
             _('`labkit.Provider("smtp-auth", repeatable=True)` wants everybody to log in who sends.'),
         ),
         where=_("the reply to MAIL in your capture."),
@@ -579,5 +593,6 @@ def _closed() -> Exercise:
 
 
 def _asks_who(capture: Capture) -> bool:
-    """RFC 4954 section 6: 530 to MAIL from somebody who has not logged in."""
-    return any(turn.verb == "MAIL" and turn.code == "530" for turn in turns(capture))
+    """530 to MAIL for want of a login (RFC 4954 section 6) or of a reading, but not for want of TLS (RFC 3207 section 4)."""
+    refusals = [turn.answered.text for turn in turns(capture) if turn.verb == "MAIL" and turn.code == "530"]
+    return any("STARTTLS" not in text.upper() for text in refusals)
