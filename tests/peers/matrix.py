@@ -9,14 +9,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from labkit.mail.policy import POLICIES, Policy
-from tests.peers import trials
+import pytest
+
+from labkit.errors import LabError
+from labkit.mail.certificates import Certificate
+from labkit.mail.policy import POLICIES, Policy, Security
+from tests.peers import own, trials
 from tests.peers.clients import LETTERS, PEERS, Peer, Refusal, Task
+from tests.peers.servers import MailServers, running_servers, why_not
 
 DOCUMENT = Path(__file__).with_name("MATRIX.md")
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -35,6 +40,14 @@ every policy and with every way to log in that both sides speak.
   recorded wire, decrypted with the session's keys, holds no AUTH, USER, PASS or APOP and no password.
 - **cannot**: not possible by the program's design; the footnote says why. Where the program can be asked for it, it was.
 """
+
+ABOUT_SERVERS = """\
+## The lab's own client and probe, at servers of others
+
+`MailClient` with every way to log in, over every kind of connection: what it sent was stored, below the
+server's own fields, and what was stored it read, byte for byte. "Refused": the server did not let it in, or it gave up by itself, and it said so in a sentence.
+"""
+OVER = {Security.NONE: "without TLS", Security.STARTTLS: "STARTTLS", Security.SSL: "TLS from the first byte"}
 
 
 @dataclass(slots=True)
@@ -56,6 +69,18 @@ class Row:
     label: str
     working: dict[str, tuple[str, tuple[str, ...]]]
     refusing: dict[str, tuple[str, tuple[str, ...]]]
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AtServers:
+    """What happened at servers of others. cells: for each task the server's version and a word by column.
+
+    said: the probe's grades by what it asked, of servers that leave TLS to the client and of such as insist on it.
+    """
+
+    cells: dict[Task, tuple[str, dict[str, str]]]
+    said: dict[str, tuple[str, str]]
     failures: tuple[str, ...]
 
 
@@ -170,7 +195,52 @@ def _refusal_cell(peer: Peer, refusal: Refusal, passes: _Passes) -> _Cell:
     return f"refused, {peer.refused[refusal][0]}", exposed + peer.remarks
 
 
-def document(rows: Iterable[tuple[Task, Row]], absent: Iterable[str]) -> str:
+def at_servers() -> AtServers:
+    """Try everything with the lab's own client and probe, at servers of others."""
+    failures: list[str] = []
+
+    def passes(word: str, trial: Callable[..., None], *arguments: object) -> str:
+        try:
+            trial(*arguments)
+        except (AssertionError, LabError, OSError, pytest.fail.Exception) as error:
+            failures.append(f"MailClient, {trial.__name__}: {arguments[1:]}\n  {error!r}"[:2000])
+            return FAILS
+        return word
+
+    with running_servers() as servers:
+        lax = own.grades(own.card_of(servers))
+        cells = {task: _where_tls_is_a_choice(servers, task, passes) for task in Task}
+    for refusal in own.CERTIFICATES:
+        with running_servers(strict=True, certificate=Certificate(refusal)) as servers:
+            if refusal is Refusal.WRONG_NAME:
+                strict = own.grades(own.card_of(servers, servers.host))
+                for task, mine in cells.items():
+                    tried = [passes("refused", own.no_login_without_tls, servers, task, way) for way in own.WAYS[task]]
+                    mine[Refusal.CLEARTEXT] = _worst(tried)
+            for task, mine in cells.items():
+                secure = (Security.STARTTLS, Security.SSL)
+                mine[refusal] = _worst(passes("refused", own.bad_certificate, servers, task, each) for each in secure)
+    said = {name: (lax.get(name, FAILS), strict.get(name, FAILS)) for name in own.CARDS}
+    failures += [f"labkit.probe on {name}: {said[name]}" for name, right in own.CARDS.items() if said[name] != right]
+    return AtServers({task: (own.version(task), mine) for task, mine in cells.items()}, said, tuple(failures))
+
+
+def _where_tls_is_a_choice(servers: MailServers, task: Task, passes: Callable[..., str]) -> dict[str, str]:
+    """Cells by column: over each kind of connection, with each way to log in, with a wrong password."""
+    every = [(security, way) for security in Security for way in own.WAYS[task]]
+    tried = {each: passes("works", own.works, servers, task, *each) for each in every}
+    cells = {column: _worst(tried[each] for each in every if each[0] is security) for security, column in OVER.items()}
+    cells |= {way: _worst(tried[each] for each in every if each[1] == way) for way in own.WAYS[task]}
+    wrong = _worst(passes("refused", own.wrong_password, servers, task, *each) for each in every)
+    return cells | {Refusal.WRONG_PASSWORD: wrong}
+
+
+def _worst(words: Iterable[str]) -> str:
+    found = list(words)
+    return FAILS if FAILS in found else found[0]
+
+
+def document(rows: Iterable[tuple[Task, Row]], absent: Iterable[str], servers: AtServers | None) -> str:
     """MATRIX.md's text."""
     rows = list(rows)
     notes = Notes()
@@ -182,31 +252,52 @@ def document(rows: Iterable[tuple[Task, Row]], absent: Iterable[str]) -> str:
             f"## What is refused to programs that {does}\n",
             *_table(mine, "refusing", refusal_columns(task), notes),
         ]
+    parts += [] if servers is None else _at_servers(servers)
     parts += [f"[^{number}]: It {text}.\n" for number, text in enumerate(notes.texts, 1)]
     parts += [f"Not installed, so not tried: {', '.join(names)}.\n" for names in [sorted(set(absent))] if names]
     return "\n".join(parts)
 
 
 def _table(rows: Iterable[Row], part: str, columns: tuple[str, ...], notes: Notes) -> Iterator[str]:
-    lines = [f"| program | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for row in rows:
-        cells = [
-            (word, "".join(map(notes, reasons))) for word, reasons in (getattr(row, part)[name] for name in columns)
-        ]
-        lines.append(f"| {row.label} | {' | '.join(word + marks for word, marks in cells)} |")
-    yield "\n".join(lines) + "\n"
+    yield _grid(("program", *columns), [(row.label, *_cells(row, part, columns, notes)) for row in rows])
+
+
+def _cells(row: Row, part: str, columns: tuple[str, ...], notes: Notes) -> Iterator[str]:
+    for word, reasons in (getattr(row, part)[name] for name in columns):
+        yield word + "".join(map(notes, reasons))
+
+
+def _at_servers(servers: AtServers) -> Iterator[str]:
+    yield ABOUT_SERVERS
+    for task, (version, cells) in servers.cells.items():
+        does = "sends to" if task is Task.SEND else "reads from"
+        yield _grid(("program", *cells), [(f"MailClient {does} {own.NAMES[task]} {version}", *cells.values())])
+    names = " and ".join(f"{own.NAMES[task]} {version}" for task, (version, _cells) in servers.cells.items())
+    head = (
+        "labkit.probe says of",
+        f"{names}, TLS as the client likes",
+        "the same, insisting on TLS, with a wrong name",
+    )
+    yield _grid(head, [(name, *said) for name, said in servers.said.items()])
+
+
+def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join((lines[0], "|---" * len(head) + "|", *lines[1:])) + "\n"
 
 
 def main() -> int:
     """Run everything, write the document, say what failed."""
     here = peers()
     with ProcessPoolExecutor() as pool:
+        elsewhere = None if why_not() else pool.submit(at_servers)
         rows = list(pool.map(row, range(len(here))))
+        servers = elsewhere and elsewhere.result()
     absent = [peer.name for peer in PEERS if not peer.is_here]
-    DOCUMENT.write_text(
-        document(((peer.task, row) for peer, row in zip(here, rows, strict=True)), absent), encoding="utf-8"
-    )
-    failures = [failure for row in rows for failure in row.failures]
+    absent += [] if servers else own.NAMES.values()
+    told = document(((peer.task, row) for peer, row in zip(here, rows, strict=True)), absent, servers)
+    DOCUMENT.write_text(told, encoding="utf-8")
+    failures = [failure for row in rows for failure in row.failures] + list(servers.failures if servers else ())
     print(*failures, f"{len(rows)} rows, {len(failures)} failures: {DOCUMENT.name}", sep="\n")
     return 1 if failures else 0
 

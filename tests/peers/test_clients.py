@@ -4,6 +4,7 @@ This is a selection that covers each program's policies, ways, letters and refus
 together and writes what happened into MATRIX.md.
 """
 
+import re
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from labkit.mail.policy import POLICIES, Policy
 from tests.conftest import require
-from tests.peers import clients, matrix, trials
+from tests.peers import clients, matrix, own, trials
 from tests.peers.clients import LETTERS, Letter, Peer, Refusal, Task
 
 # aiosmtplib is not in the lock: tried where somebody installed it, promised nowhere.
@@ -102,3 +103,9 @@ def test_the_committed_matrix_has_the_rows_and_columns_of_the_table() -> None:
             assert f"| program | {' | '.join(columns)} |" in text
     for peer in clients.PEERS:
         assert text.count(f"\n| {peer.name} ") >= 2 or peer.name in text.partition("Not installed")[2], peer.name
+    for task in Task:
+        columns = [*matrix.OVER.values(), *own.WAYS[task], Refusal.WRONG_PASSWORD, Refusal.CLEARTEXT, *own.CERTIFICATES]
+        assert f"| program | {' | '.join(columns)} |" in text
+        assert re.search(rf"\n\| MailClient \w+ \w+ {own.NAMES[task]} [\d.]+ \|", text)
+    for name, grades in own.CARDS.items():
+        assert f"\n| {name} | {' | '.join(grades)} |\n" in text
