@@ -45,7 +45,8 @@ ABOUT_SERVERS = """\
 ## The lab's own client and probe, at servers of others
 
 `MailClient` with every way to log in, over every kind of connection: what it sent was stored, below the
-server's own fields, and what was stored it read, byte for byte. "Refused": the server did not let it in, or it gave up by itself, and it said so in a sentence.
+server's own fields, and what was stored it read, byte for byte. "Refused": the server did not let it in, or it gave up by
+itself, and it said so in a sentence.
 """
 OVER = {Security.NONE: "without TLS", Security.STARTTLS: "STARTTLS", Security.SSL: "TLS from the first byte"}
 
