@@ -150,7 +150,7 @@ def _envelopes() -> Exercise:
             ),
         ),
         hints=(
-            _("The cell above prints all the values, each beside its envelope."),
+            _("The first cell of this part prints all the values, each beside its envelope."),
             _("The number of the next envelope stands in the one before: 08 00 is Ethernet's, 06 is IP's."),
         ),
         where=_("the lines that the cell of this part printed."),
@@ -247,7 +247,7 @@ def _friday() -> Exercise:
             ),
         ),
         hints=(
-            _('`stream.find(b"Friday")` tells how many bytes come before it.'),
+            _('`stream.find(b"Friday")`, with the b, tells how many bytes come before it.'),
             _("Compare with the first line above: `stream` has its e at place 0, and TCP gives it the number 1."),
         ),
         where=_("the numbers printed above, and `stream`, all that the client sent."),
@@ -482,7 +482,7 @@ def _three_dots() -> Exercise:
         ),
         hints=(
             _("A line that begins with a dot gets one more. How many such lines do you need?"),
-            _('Take the line of smtplib from above; `".one\r\n.two\r\n"` are two such lines.'),
+            _('A text such as `"Subject: Dots\\r\\n\\r\\n.one\\r\\n.two\\r\\n"` has two such lines.'),
         ),
         where=_("the lines of your letter in `three`: which of them begin with two dots?"),
     )
