@@ -26,7 +26,7 @@ def lesson() -> Lesson:
         _refused(),
         _look(),
         _four(),
-        _impostor(),
+        _stranger(),
         _robbed(),
         _padlock(),
         _met(),
@@ -193,17 +193,16 @@ def _taken_for(answer: Sequence[str], captures: Sequence[Capture], truth: str, l
     return any(piece[1] == truth and given == label for given, piece in pairs)
 
 
-# 3 The impostor
+# 3 The stranger
 
 
-def _impostor() -> Experiment:
+def _stranger() -> Experiment:
     return Experiment(
         id="07-4",
         section=_("3 Let a stranger in between"),
         takes=(Provider, Capture),
         question=_(
-            "The stranger shows a certificate that nobody vouches for. hanako's program does not check. All is "
-            "encrypted. "
+            "The stranger shows a certificate that it made itself. hanako's program does not check. All is encrypted. "
             "What does the stranger read?"
         ),
         choices={
@@ -245,6 +244,11 @@ def _robbed() -> Exercise:
             "Another certificate, another protocol, and the same end: who does not check is robbed."
         ),
         misconceptions=(
+            Misconception(
+                "wrong-port",
+                lambda capture, *_before: verdict(capture, Fact.PASSWORD) is Verdict.NOT_SENT and not _alerts(capture),
+                _("No certificate stopped it: a program that reads met a server for sending, or the other way round."),
+            ),
             Misconception(
                 "check-on",
                 lambda capture, *_before: verdict(capture, Fact.PASSWORD) is Verdict.NOT_SENT,
