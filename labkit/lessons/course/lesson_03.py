@@ -92,13 +92,13 @@ def _switch_on() -> Exercise:
         section=_("1 Leave the switch off"),
         needs="03-1",
         task=_("Record a capture in which hanako's letter is accepted because her program proves who she is."),
-        kind=Proof(Capture, _("a capture"), lambda capture, _before: _proved(capture) and was_sent(capture)),
+        kind=Proof(Capture, _("a capture"), lambda capture, _before: _as_hanako(capture) and was_sent(capture)),
         why=lambda _before: _("AUTH comes before MAIL, the server answers 235, and from then on it takes her letter."),
         misconceptions=(
             Misconception(
                 "read-instead",
                 lambda capture, _before: not smtp_flows(capture),
-                _("Nothing was sent in this capture: reading mail is POP3's affair, sending is SMTP's."),
+                _("No SMTP in the clear is in this capture: sending is SMTP's affair, reading is POP3's."),
             ),
             Misconception(
                 "switch-still-off",
@@ -109,6 +109,14 @@ def _switch_on() -> Exercise:
                 "wrong-credentials",
                 lambda capture, _before: "535" in _codes(capture),
                 _("The switch is on, but name and password do not belong together: the server answers 535."),
+            ),
+            Misconception(
+                "another-person",
+                lambda capture, _before: _proved(capture) and was_sent(capture),
+                _(
+                    "Accepted, but it was not hanako who logged in. (That she is named as the sender all the same did not "
+                    "disturb this server: it checks who logs in, not who is named.) Let her own program do it."
+                ),
             ),
             Misconception(
                 "asks-nobody",
@@ -130,6 +138,14 @@ def _codes(capture: Capture) -> set[str]:
 
 def _proved(capture: Capture) -> bool:
     return "235" in _codes(capture)
+
+
+def _as_hanako(capture: Capture) -> bool:
+    """Whether the login that succeeded was hanako's, under any of her three kinds of name."""
+    return _proved(capture) and capture.findings[Fact.LOGIN_NAME].value in _HERS
+
+
+_HERS = ("hanako", "hanako@mail.example", "m1001-hy")
 
 
 # 2 The name
@@ -532,7 +548,7 @@ def _vanish() -> Exercise:
             Misconception(
                 "guessable",
                 lambda capture: verdict(capture, Fact.PASSWORD) is Verdict.GUESSABLE,
-                _("The password stayed off the wire, but a digest of it did not: a simple one falls to guessing."),
+                _("The password stayed off the wire, but a digest of it did not: a simple one can be guessed from it."),
             ),
             Misconception(
                 "encoded",
