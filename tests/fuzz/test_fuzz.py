@@ -1,9 +1,11 @@
 """A short run of every target, and a replay of everything that was ever found."""
 
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.fuzz import fuzzer
 from tests.fuzz.fuzzer import GUIDED, fuzz
 from tests.fuzz.targets import TARGETS, Target
 
@@ -38,3 +40,14 @@ def test_it_keeps_what_reached_something_new() -> None:
     result = fuzz(TARGETS["key log"], executions=300, seed=1)
     assert result.lines > 5
     assert len(result.corpus) > len(TARGETS["key log"].seeds)
+
+
+def test_the_fuzzer_finds_what_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzzer, "SLOWEST", 0.02)
+
+    def dwells(data: bytes) -> None:
+        end = time.process_time() + 0.05
+        while data == b"NOOP" and time.process_time() < end:
+            pass
+
+    assert fuzz(Target(dwells, (b"x", b"NOOP"), (b"x",)), executions=10).finding == (b"NOOP", "took 0.1 s")
