@@ -1,19 +1,20 @@
 """Lesson 08, compare everything: what its notebook asks, and how the wire answers."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, product
 from string import ascii_lowercase, digits
 from zlib import crc32
 
-from labkit.attack import WORDS, guess, logins
+from labkit.attack import WORDS, guess
 from labkit.capture import Capture
 from labkit.decode.conversation import Line, Protocol
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
-from labkit.errors import LabError
 from labkit.lessons.evidence import Missing, login_lines, policy_on_the_wire, pop3_flows, pop3_turns, verdict
 from labkit.lessons.kinds import Labels, Number, Proof, Text
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
+from labkit.provider import Provider
 from labkit.texts import _
 
 FOUR = (Capture,) * 4
@@ -23,6 +24,9 @@ _READING = {Protocol.POP3, Protocol.POP3S}
 _OPEN = {Verdict.READABLE, Verdict.ENCODED}
 _MILLISECONDS = 40
 _LETTERS = 26
+# A password of fewer characters is short; one of so many may hold words. What is left of it without them must be so long,
+# and it must have so many different characters. A word of so many letters does not come about by chance.
+_LEAST, _ENOUGH, _REST, _KINDS, _TELLING = 12, 20, 8, 6, 4
 
 
 def lesson() -> Lesson:
@@ -279,6 +283,11 @@ def _milliseconds() -> Exercise:
                 _("That is against plaintext, where nobody proves anything. Compare with SMTP AUTH."),
             ),
             Misconception(
+                "one-round-trip",
+                lambda answer, *five: answer == _MILLISECONDS != _MILLISECONDS * _more_trips(five, "smtp-auth"),
+                _("That is one round trip more. But there are two connections, and each has a handshake of its own."),
+            ),
+            Misconception(
                 "round-trips",
                 lambda answer, *five: answer == _more_trips(five, "smtp-auth"),
                 _("That many round trips more, yes. How long do they take?"),
@@ -374,10 +383,8 @@ def _kenji() -> Exercise:
             ),
         ),
         hints=(
-            _("`for word in attack.WORDS:` goes through the list, and `if` compares."),
-            _(
-                "`if hashlib.md5((timestamp + word).encode()).hexdigest() == digest:` keeps the word and breaks the loop."
-            ),
+            _("The last line of the cell above prints a digest and a word. The first of the two is what is missing."),
+            _("`if digest == hashlib.md5((timestamp + word).encode()).hexdigest():`"),
         ),
         where=_("the cell above that tries three words for hanako's digest."),
     )
@@ -457,6 +464,11 @@ def _longer() -> Exercise:
                 _("The second letter does not add 26: to each choice of the first there are 26 of the second."),
             ),
             Misconception(
+                "letters-counted",
+                lambda answer: answer in {10, 16, 18, 20, 80, 100},
+                _("Do not multiply by how many letters there are. In each place more there can be any of 26 letters."),
+            ),
+            Misconception(
                 "doubled",
                 lambda answer: answer in {2, 3, 4},
                 _("It grows much faster: each place more can hold any of 26 letters."),
@@ -499,44 +511,55 @@ def _strong() -> Exercise:
         id="08-11",
         section=_("6 Make a password that holds"),
         needs=None,
-        task=_("Record kenji reading his mail with APOP and a password that does not fall when the check attacks it."),
-        kind=Proof(Capture, _("a capture"), lambda capture: _fell_to(capture) == ""),
+        task=_("Give kenji a password that does not fall when the check attacks it."),
+        kind=Proof(Provider, _("a provider"), lambda provider: _weakness(provider) == ""),
         why=lambda: _(
-            "It held against {count:,} tries. That does not prove it strong: who attacks in earnest tries billions. Long "
-            "and drawn at random is what holds, and a password manager does both."
+            "It is long, no pattern shows, and it held against {count:,} tries. Nobody can prove more: a real attack tries "
+            "billions. What counts is that it was drawn at random, and a password manager does that."
         ).format(count=sum(1 for _word in _tries())),
         misconceptions=(
             Misconception(
                 "in-the-list",
-                lambda capture: _fell_to(capture) == "word",
+                lambda provider: _weakness(provider) == "word",
                 _("It fell at once: it is a word of the list, perhaps with a capital letter."),
             ),
             Misconception(
                 "word-and-digits",
-                lambda capture: _fell_to(capture) == "digits",
+                lambda provider: _weakness(provider) == "digits",
                 _("It fell: a word with a number or a year behind it is what everybody thinks of, programs first."),
             ),
             Misconception(
-                "short",
-                lambda capture: _fell_to(capture) == "short",
+                "all-tried",
+                lambda provider: _weakness(provider) == "short",
                 _("It fell: so short a password is found by trying all there are."),
             ),
             Misconception(
-                "readable",
-                lambda capture: verdict(capture, Fact.PASSWORD) in _OPEN,
-                _("No need to guess: the password itself crossed the network. Let him read with APOP."),
+                "pattern",
+                lambda provider: _weakness(provider) == "pattern",
+                _(
+                    "It held against this list only. It is made of words, years, rows of keys or repeats, and programs put "
+                    "those together, too. Draw it at random."
+                ),
+            ),
+            Misconception(
+                "too-few",
+                lambda provider: _weakness(provider) == "few",
+                _(
+                    "It held against this list only. With fewer than {least} characters, a fast computer finds it by trying "
+                    "all there are."
+                ).format(least=_LEAST),
             ),
             Misconception(
                 "hidden",
-                lambda capture: verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN,
+                lambda provider: _weakness(provider) == "hidden",
                 _("Inside TLS there is nothing to attack. That is best, but here the password has to hold by itself."),
             ),
         ),
         hints=(
-            _("The line that records is nearly the one of part 4, with `strong` in place of `provider`."),
-            _('`strong.client("kenji", pop3_login="APOP").check()`; and above it a longer password, no word.'),
+            _("Part 5 says what helps: length, if every place was drawn at random."),
+            _("Twelve small letters and digits without any sense. Let somebody else type them, with closed eyes."),
         ),
-        where=_("the cell of part 4 that recorded hanako and kenji."),
+        where=_("what the answer cell says for a password: the third text of `Account`."),
     )
 
 
@@ -565,12 +588,32 @@ def _tries() -> Iterator[str]:
 
 
 @lru_cache(maxsize=8)
-def _fell_to(capture: Capture) -> str:
-    """The attack that finds the password of an APOP login; "" when none does, "no login" without such a login."""
-    try:
-        if [login.mechanism for login in logins(capture)] != ["APOP"]:
-            return "no login"
-        found = (name for name, words in _ATTACKS.items() if guess(capture, words()).password is not None)
-        return next(found, "")
-    except LabError:
-        return "no login"
+def _weakness(provider: Provider) -> str:
+    """What is wrong with kenji's password at a provider, as somebody finds who records him reading; "" when nothing is.
+
+    The name of the attack that finds it; "hidden" when there is nothing to attack; "pattern" or "few" when no attack of
+    these finds it and others would. Raises LabError when he cannot read there.
+    """
+    if "kenji" not in provider.accounts:
+        raise Missing(_("This provider has no account kenji: name it in `accounts`."))
+    with provider, provider.capture() as capture:
+        provider.client("kenji", pop3_login="APOP").check()
+    if verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN:
+        return "hidden"
+    found = (name for name, words in _ATTACKS.items() if guess(capture, words()).password is not None)
+    return next(found, "") or _looks_weak(provider.accounts["kenji"].password)
+
+
+def _looks_weak(password: str) -> str:
+    """ "few" for what is short, "pattern" for what is made of words, years, rows of keys or repeats, or ""."""
+    if len(password) < _LEAST:
+        return "few"
+    rest = re.sub("|".join(sorted(filter(_telling, WORDS), key=len, reverse=True)), "", password, flags=re.IGNORECASE)
+    rest = re.sub(r"(19|20)\d\d", "", rest)
+    built = re.fullmatch(r"[^\W\d_]+\d{1,4}\W*", password) or len(rest) < _REST
+    few_kinds = len(set(password.casefold())) < _KINDS
+    return "pattern" if few_kinds or (built and len(password) < _ENOUGH) else ""
+
+
+def _telling(word: str) -> bool:
+    return len(word) >= _TELLING
