@@ -89,7 +89,7 @@ def _read_first() -> Exercise:
         section=_("1 Knock at a closed door"),
         needs="04-1",
         task=_("Record a capture in which hanako's program reads her mail and then sends the letter."),
-        kind=Proof(Capture, _("a capture"), lambda capture, _before: was_sent(capture) and _has_read(capture)),
+        kind=Proof(Capture, _("a capture"), lambda capture, _before: was_sent(capture) and _hanako_read(capture)),
         why=lambda _before: _("USER and PASS open the door at one server, and the other one takes the letter."),
         misconceptions=(
             Misconception(
@@ -106,6 +106,14 @@ def _read_first() -> Exercise:
                 "still-shut",
                 lambda capture, _before: any(sending.refused for sending in sendings(capture)),
                 _("The server still answers 530: the switch that reads first is off."),
+            ),
+            Misconception(
+                "another-reader",
+                lambda capture, _before: was_sent(capture) and _has_read(capture),
+                _(
+                    "The letter was taken, but it was not hanako who read. That this is enough is what part 2 is about; "
+                    "here let her own program do both."
+                ),
             ),
             Misconception(
                 "nobody-read",
@@ -131,6 +139,10 @@ def _passes(capture: Capture) -> tuple[Turn, ...]:
 
 def _has_read(capture: Capture) -> bool:
     return any(turn.code == "+OK" for turn in _passes(capture))
+
+
+def _hanako_read(capture: Capture) -> bool:
+    return _has_read(capture) and capture.findings[Fact.LOGIN_NAME].value == "hanako"
 
 
 # 2 What opens it
@@ -326,13 +338,18 @@ def _minutes() -> Exercise:
             ),
             Misconception(
                 "added-up",
-                lambda answer, provider, _capture: answer == 2 * _window(provider),
-                _("That adds two windows up. A new reading replaces the old window, it does not lengthen it."),
+                lambda answer, provider, _capture: answer > 10 + _window(provider),
+                _("That adds too much up. A new reading replaces the old window, it does not lengthen it."),
             ),
             Misconception(
                 "time-left",
                 lambda answer, provider, _capture: answer == _window(provider) - 10,
                 _("That is how much was left at the second reading. It started a whole new window."),
+            ),
+            Misconception(
+                "too-early",
+                lambda answer, provider, _capture: answer < 10 + _window(provider),
+                _("That is too early: when she read for the last time, the window was opened for its whole length."),
             ),
         ),
         hints=(
@@ -378,7 +395,10 @@ def _half_hour() -> Exercise:
             ),
         ),
         hints=(
-            _("It is the cell above with `provider` for `quarter`, and with another number of minutes."),
+            _(
+                'Begin with `hers = provider.client("hanako", check_mail_first=False)`, and do with `hers` and `provider` '
+                "what the experiment does with `hanako` and `quarter`."
+            ),
             _("Read; advance by minutes=29, seconds=59; send; advance by seconds=2; send."),
         ),
         where=_("the 530 that ends your capture, and what comes before it."),
