@@ -78,7 +78,7 @@ class Number(Kind):
     def read(self, answer: Any, *evidence: Any) -> int:
         text = str(answer).strip().replace(",", "")
         if isinstance(answer, bool) or not re.fullmatch(r"-?\d{1,18}(\.0*)?", text):
-            raise Unreadable(_("The answer is a whole number, such as 25."))
+            raise Unreadable(_("The answer is a whole number, such as 1000."))
         return int(text.partition(".")[0])
 
     def is_right(self, answer: Any, *evidence: Any) -> bool:
