@@ -26,7 +26,7 @@ from labkit.texts import _
 
 # Seconds. A program that begins in the clear and a server that begins with TLS wait for each other for ever.
 PATIENCE = 0.1
-IMPOSTOR = "impostor"
+STRANGER = "stranger"
 TEXT_COLUMNS = 30
 
 
@@ -36,14 +36,14 @@ class Profile:
 
     security: kinds of connection, "none", "starttls" or "ssl", the preferred one first. mechanisms: with which it can log in
     to send, the preferred one first; none when it has no SMTP AUTH. reads_first: it reads mail before it sends.
-    checks_certificate: it stops at a certificate that is not the server's. Raises BadSetting for what no program can do.
+    verify_certificate: it stops at a certificate that is not the server's. Raises BadSetting for what no program can do.
     """
 
     name: str
     security: tuple[str, ...] = ("none",)
     mechanisms: tuple[str, ...] = ()
     reads_first: bool = False
-    checks_certificate: bool = True
+    verify_certificate: bool = True
 
     def __post_init__(self) -> None:
         for field in ("security", "mechanisms"):
@@ -65,7 +65,7 @@ class Profile:
             "outgoing_requires_authentication": policy.auth_required and bool(self.mechanisms),
             "mechanism": common[0] if common else "PLAIN",
             "check_mail_first": self.reads_first,
-            "verify_certificate": self.checks_certificate,
+            "verify_certificate": self.verify_certificate,
         }
         if silent:
             chosen["timeout"] = PATIENCE
@@ -76,7 +76,7 @@ PROFILES = (
     Profile("1998, no login to send"),
     Profile("1999, reads mail first", reads_first=True),
     Profile("2001, SMTP AUTH", mechanisms=("PLAIN", "LOGIN")),
-    Profile("2005, SSL without checks", ("ssl", "none"), ("PLAIN", "LOGIN"), checks_certificate=False),
+    Profile("2005, SSL without checks", ("ssl", "none"), ("PLAIN", "LOGIN"), verify_certificate=False),
     Profile("today", ("ssl", "starttls"), ("SCRAM-SHA-256", "PLAIN")),
 )
 
@@ -88,7 +88,7 @@ PROVIDERS: Mapping[str, Policy] = {
     "STARTTLS": POLICIES["starttls"],
     "SSL": POLICIES["ssl"],
     "SSL + SCRAM": replace(POLICIES["ssl"], name="strict", mechanisms=("SCRAM-SHA-256",)),
-    IMPOSTOR: POLICIES["ssl"],
+    STRANGER: POLICIES["ssl"],
 }
 
 
@@ -96,7 +96,7 @@ PROVIDERS: Mapping[str, Policy] = {
 class Meeting:
     """What came of a program and a provider. leaks: the most that somebody on the way gets of password or letter.
 
-    At the impostor, a machine that shows a wrong certificate and passes everything on, it is what that machine reads.
+    At the stranger's, a machine that shows a wrong certificate and passes everything on, it is what that machine reads.
     """
 
     sends: bool
@@ -159,7 +159,7 @@ def meet(*profiles: Profile) -> Meetings:
 def _visits(profiles: Sequence[Profile], name: str) -> Iterator[tuple[Profile, Meeting]]:
     for profile in profiles:
         with Provider(PROVIDERS[name], repeatable=True) as provider:
-            yield profile, _impersonated(profile, provider) if name == IMPOSTOR else _met(profile, provider)
+            yield profile, _impersonated(profile, provider) if name == STRANGER else _met(profile, provider)
 
 
 def _met(profile: Profile, provider: Provider) -> Meeting:

@@ -5,7 +5,7 @@ import pytest
 import labkit
 from labkit.decode.exposure import Verdict
 from labkit.lessons import profiles
-from labkit.lessons.profiles import IMPOSTOR, PROFILES, PROVIDERS, Meeting, Meetings, Profile, meet
+from labkit.lessons.profiles import PROFILES, PROVIDERS, STRANGER, Meeting, Meetings, Profile, meet
 
 BOTH, READS, NOTHING = (True, True), (False, True), (False, False)
 # What a program of each year could do at each door, written down from the RFCs and not from a run.
@@ -30,7 +30,7 @@ def test_every_program_can_do_what_its_year_could(met: Meetings) -> None:
     assert could == EXPECTED
 
 
-def test_what_talks_in_the_clear_or_to_an_impostor_leaks(met: Meetings) -> None:
+def test_what_talks_in_the_clear_or_to_a_stranger_leaks(met: Meetings) -> None:
     for name in met.programs:
         for door, item in met.of(name).items():
             if not (item.sends or item.reads):
@@ -44,7 +44,7 @@ def test_a_table_says_who_meets_whom(met: Meetings) -> None:
     lines = met.text().splitlines()
     assert [word for word in PROVIDERS if word not in lines[2]] == []
     assert [profile.name for profile in PROFILES if profile.name not in met.text()] == []
-    assert met[PROFILES[3].name, IMPOSTOR].look.label == "● both"
+    assert met[PROFILES[3].name, STRANGER].look.label == "● both"
     assert '<th scope="row" style="text-align:left">today</th>' in met.html()
 
 

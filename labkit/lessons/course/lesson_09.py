@@ -12,7 +12,7 @@ from labkit.errors import LabError
 from labkit.lessons import cases
 from labkit.lessons.evidence import Missing, login_lines, policy_on_the_wire, pop3_turns, value, verdict
 from labkit.lessons.kinds import Labels, Proof, WrongSetting
-from labkit.lessons.profiles import IMPOSTOR, PROFILES, Meetings, Profile, meet
+from labkit.lessons.profiles import PROFILES, STRANGER, Meetings, Profile, meet
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
 from labkit.mail.client import MailClient, Settings
 from labkit.mail.policy import MECHANISMS, POLICIES, LoginFormat
@@ -74,7 +74,7 @@ def _company() -> Exercise:
             Misconception(
                 "mechanism",
                 lambda answer, *_three: answer == "mechanism",
-                _("The message names the mechanism, but the server offers *none* at all on this connection. Why?"),
+                _("No mechanism would help: the server offers no login at all on this connection. Why?"),
             ),
             Misconception(
                 "login-name",
@@ -106,7 +106,7 @@ def _campus() -> Exercise:
             lambda _company, campus, _shop: campus.settings("hanako", mechanism=campus.policy.mechanisms[0]),
         ),
         why=lambda *_three: _(
-            "Nearly the same words, another cause: here TLS was up, and the offer did not have PLAIN in it."
+            "The login again, but another cause: here TLS was up, and the offer did not have PLAIN in it."
         ),
         misconceptions=(
             Misconception(
@@ -201,7 +201,7 @@ def _matrix() -> Experiment:
         section=_("2 Try five programs at seven doors"),
         takes=(Meetings,),
         question=_(
-            "Which programs give password or letter away, to somebody on the way or to the impostor, at one door at least?"
+            "Which programs give password or letter away, to somebody on the way or to the stranger, at one door at least?"
         ),
         choices={
             "a": _("Those without TLS, of 1998, 1999 and 2001."),
@@ -211,7 +211,7 @@ def _matrix() -> Experiment:
         truth=lambda met: _who_leaks(met),
         found=lambda met: _("Something is given away by: {names}.").format(names="; ".join(_leaking(met)) or _("none")),
         replies={
-            "a": _("The program of 2005 encrypts, but does not ask for whom: it serves the impostor as well."),
+            "a": _("The program of 2005 encrypts, but does not ask for whom: it serves the stranger as well."),
             "c": _("Today's program rather does nothing than to send it in the clear or to a stranger."),
         },
     )
@@ -240,9 +240,12 @@ def _update() -> Exercise:
         why=lambda _met: _("It talks where it can be safe, and nowhere else. That is what an update has to achieve."),
         misconceptions=(
             Misconception(
-                "serves-the-impostor",
-                lambda profile, _met: _trouble(profile) == "impostor",
-                _("It still talks with the impostor, who reads everything: encryption without a check is half a lock."),
+                "serves-the-stranger",
+                lambda profile, _met: _trouble(profile) == "stranger",
+                _(
+                    "It does not check certificates, so a stranger in between reads everything (lesson 07): encryption "
+                    "without the check protects from listeners only."
+                ),
             ),
             Misconception(
                 "goes-in-the-clear",
@@ -269,7 +272,7 @@ def _update() -> Exercise:
         ),
         hints=(
             _(
-                "`replace(old, checks_certificate=True)` changes one thing. Three have to change: separate them by commas."
+                "`replace(old, verify_certificate=True)` changes one thing. Three have to change: separate them by commas."
             ),
             _('`security=("ssl", "starttls")`, and add "SCRAM-SHA-256" to its `mechanisms`.'),
         ),
@@ -279,10 +282,10 @@ def _update() -> Exercise:
 
 @lru_cache(maxsize=4)
 def _trouble(profile: Profile) -> str:
-    """What is wrong with a profile: the impostor, "clear", or the door where it cannot do both; "" when nothing is."""
+    """What is wrong with a profile: "stranger", "clear", or the door where it cannot do both; "" when nothing is."""
     met = meet(profile).of(profile.name)
-    if met[IMPOSTOR].leaks in _OPEN:
-        return "impostor"
+    if not profile.verify_certificate or met[STRANGER].leaks in _OPEN:  # whom it does not meet here, it would elsewhere
+        return "stranger"
     if any(item.leaks in _OPEN for item in met.values()):
         return "clear"
     return next((door for door in _ENCRYPTED if not (met[door].sends and met[door].reads)), "")
@@ -296,7 +299,7 @@ def _card() -> Experiment:
         id="09-7",
         section=_("3 Ask what your provider offers"),
         takes=(Provider,),
-        question=_("A stranger asks a server what it offers, without logging in. Which of the four cannot be seen so?"),
+        question=_("Somebody asks a server what it offers, without logging in. Which of the four cannot be seen so?"),
         choices={
             "a": _("SMTP AUTH: only customers may know."),
             "b": _("POP before SMTP: the server does not announce it."),
