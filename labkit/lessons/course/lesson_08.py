@@ -557,7 +557,9 @@ def _strong() -> Exercise:
         ),
         hints=(
             _("Part 5 says what helps: length, if every place was drawn at random."),
-            _("Twelve small letters and digits without any sense. Let somebody else type them, with closed eyes."),
+            _(
+                'Let chance draw it: `"".join(secrets.choice("abcdefghijklmnopqrstuvwxyz0123456789") for place in range(16))`.'
+            ),
         ),
         where=_("what the answer cell says for a password: the third text of `Account`."),
     )
