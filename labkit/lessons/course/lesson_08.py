@@ -557,9 +557,7 @@ def _strong() -> Exercise:
         ),
         hints=(
             _("Part 5 says what helps: length, if every place was drawn at random."),
-            _(
-                'Let chance draw it: `"".join(secrets.choice("abcdefghijklmnopqrstuvwxyz0123456789") for place in range(16))`.'
-            ),
+            _("Let chance draw it: `secrets.token_urlsafe(12)` makes sixteen characters that nobody has thought of."),
         ),
         where=_("what the answer cell says for a password: the third text of `Account`."),
     )
@@ -612,7 +610,7 @@ def _looks_weak(password: str) -> str:
         return "few"
     rest = re.sub("|".join(sorted(filter(_telling, WORDS), key=len, reverse=True)), "", password, flags=re.IGNORECASE)
     rest = re.sub(r"(19|20)\d\d", "", rest)
-    built = re.fullmatch(r"[^\W\d_]+\d{1,4}\W*", password) or len(rest) < _REST
+    built = re.fullmatch(r"([A-Z]?[a-z]+|[A-Z]+)\d{1,4}\W*", password) or len(rest) < _REST
     few_kinds = len(set(password.casefold())) < _KINDS
     return "pattern" if few_kinds or (built and len(password) < _ENOUGH) else ""
 
