@@ -71,7 +71,7 @@ def test_compare_writes_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("compare", "plain"), "There is no policy 'plain'. Choose one of: plaintext"),
+        (("compare", "plain"), "There is no policy 'plain'. Choose one of: 'plaintext'"),
         (("compare", "plaintext", "--output", "missing/folder/page"), "cannot be written"),
         (("compare", "plaintext", "--engine", "packets"), "'packets' is not one of"),
         (("serve", "plain"), "There is no policy 'plain'"),
