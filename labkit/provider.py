@@ -167,8 +167,14 @@ class Provider:
         return Path(self._folder.name, "keys.txt") if self._with_keylog and self._folder else None
 
     def settings(self, name: str, **overrides: Any) -> Settings:
-        """What the owner of an account has to enter into a mail program; `overrides` are the switches set otherwise."""
-        account = self.accounts[name]
+        """What the owner of an account has to enter into a mail program; `overrides` are the switches set otherwise.
+
+        Raises BadSetting.
+        """
+        account = self.accounts.get(name)
+        if account is None:
+            message = _("This provider has no account {name}. It has: {names}.")
+            raise BadSetting(message.format(name=repr(name)[:40], names=", ".join(map(repr, self.accounts))))
         right: dict[str, Any] = {
             "smtp_port": self.smtp_port,
             "pop3_port": self.pop3_port,

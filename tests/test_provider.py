@@ -170,6 +170,7 @@ def test_secrets_live_in_a_private_folder_and_vanish() -> None:
         (lambda: Provider(certificate="golden"), BadSetting, "choose one of good, wrong-name"),
         (lambda: Provider().smtp_port, BadSetting, "does not run"),
         (lambda: Provider().settings("hanako"), BadSetting, "does not run"),
+        (lambda: Provider().settings("Hanna"), BadSetting, "no account 'Hanna'. It has: 'hanako', 'taro'"),
     ],
 )
 def test_a_mistake_gets_one_sentence(mistake: object, error: type[LabError], words: str) -> None:
