@@ -112,7 +112,8 @@ class Peer:
 
     version: arguments that make it tell its version. command, files, stdin: templates. secure: its fragments for each kind
     of connection it can have. ways: each way to log in that it can be asked for, and its own word for it, `{word}` in
-    `login`; `anonymous` stands for `login` where nobody logs in. sent: what it says that it sent, for a letter. fetched:
+    `login`; `anonymous` stands for `login` where nobody logs in. instead: for such a way, those of which it takes
+    one instead, with the same word, wherever the server offers it. sent: what it says that it sent, for a letter. fetched:
     the messages it brought, without what it is documented to add. decoded: it writes the header itself and may choose an
     encoding. redates: its copy of what it sent has a date of its own, perhaps a second later. refused: exit code and
     words for every refusal. cannot: what it cannot do by design, and why; the program is tried all the same where it can
@@ -135,6 +136,7 @@ class Peer:
     fetched: Callable[[Path, Result], list[bytes]] = lambda _folder, _result: []
     decoded: bool = False
     redates: bool = False
+    instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cannot: Mapping[str, str] = field(default_factory=dict)
     exposes: frozenset[Refusal] = frozenset()
     remarks: tuple[str, ...] = ()
@@ -230,6 +232,10 @@ _FETCHMAIL = re.compile(rb"\AReceived: from localhost \[127\.0\.0\.1\]\n\tby .* 
 _GETMAIL = re.compile(rb"\AReturn-Path: <unknown>\nDelivered-To: unknown\nReceived: from localhost .*\n(?:[ \t].*\n)*")
 _MUTT_KEEPS = re.compile(rb"^(?:Status|Content-Length|Lines): .*\n", re.MULTILINE)
 _MBOX = re.compile(rb"^From \S+ +\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}\n", re.MULTILINE)
+_THUNDERBIRD = re.compile(
+    rb"\AX-Account-Key: .*\nX-UIDL: .*\nX-Mozilla-Status: .*\nX-Mozilla-Status2: .*\nX-Mozilla-Keys: .*\n"
+)
+_THUNDERBIRD_SENT = re.compile(rb"\AX-Mozilla-Status: .*\nX-Mozilla-Status2: .*\n")
 _NOTHING = re.compile(rb"\A")
 
 
@@ -257,6 +263,22 @@ def _mbox(text: bytes) -> list[bytes]:
 def _from_mbox(folder: Path, result: Result) -> list[bytes]:
     path = folder / "inbox"
     return _mbox(path.read_bytes()) if path.exists() else []
+
+
+def _thunderbird(path: Path, added: re.Pattern[bytes]) -> list[bytes]:
+    """The messages of one of Thunderbird's folders, an mbox with both kinds of line ends, without what must be added."""
+    messages = _mbox(path.read_bytes().replace(b"\r\n", b"\n")) if path.exists() else []
+    assert all(added.search(message) for message in messages), messages
+    return [added.sub(b"", message) for message in messages]
+
+
+def _thunderbird_sent(folder: Path, letter: Letter) -> bytes:
+    (copy,) = _thunderbird(folder / "local" / "Sent", _THUNDERBIRD_SENT)
+    return copy
+
+
+def _thunderbird_fetched(folder: Path, result: Result) -> list[bytes]:
+    return _thunderbird(folder / "mail" / "Inbox", _THUNDERBIRD)
 
 
 def _from_files(added: re.Pattern[bytes] = _NOTHING) -> Callable[[Path, Result], list[bytes]]:
@@ -311,6 +333,68 @@ set from={sender} realname="Hanako Yamada" hostname={helo} tmpdir={folder} folde
 set charset=utf-8 send_charset=us-ascii:utf-8 allow_8bit=yes wait_key=no beep=no move=no sleep_time=0
 set ssl_starttls={starttls} ssl_force_tls={starttls} certificate_file={ca}
 """
+
+# One account and the local folders, as Thunderbird's own settings would write them. No proxy answers on port 9: it is to
+# speak with this machine alone. The password is not a setting: `thunderbird.py` types it.
+_THUNDERBIRD_COMMAND = (
+    f"{{python}} {Path(__file__).parent / 'thunderbird.py'} {{task}} {{folder}} {{password}} {{ca}} "
+    "{recipient} '{subject}'"
+)
+_THUNDERBIRD_SETTINGS = """\
+user_pref("mail.accountmanager.accounts", "account1,account2");
+user_pref("mail.accountmanager.defaultaccount", "account1");
+user_pref("mail.accountmanager.localfoldersserver", "server2");
+user_pref("mail.account.account1.server", "server1");
+user_pref("mail.account.account1.identities", "id1");
+user_pref("mail.account.account2.server", "server2");
+user_pref("mail.server.server1.type", "pop3");
+user_pref("mail.server.server1.hostname", "{host}");
+user_pref("mail.server.server1.port", {port});
+user_pref("mail.server.server1.userName", "{user}");
+user_pref("mail.server.server1.socketType", {socket});
+user_pref("mail.server.server1.authMethod", {method});
+user_pref("mail.server.server1.leave_on_server", true);
+user_pref("mail.server.server1.check_new_mail", false);
+user_pref("mail.server.server1.login_at_startup", false);
+user_pref("mail.server.server1.directory", "{folder}/mail");
+user_pref("mail.server.server2.type", "none");
+user_pref("mail.server.server2.hostname", "Local Folders");
+user_pref("mail.server.server2.userName", "nobody");
+user_pref("mail.server.server2.directory", "{folder}/local");
+user_pref("mail.identity.id1.fullName", "Hanako Yamada");
+user_pref("mail.identity.id1.useremail", "{sender}");
+user_pref("mail.identity.id1.smtpServer", "smtp1");
+user_pref("mail.identity.id1.fcc_folder", "mailbox://nobody@Local%20Folders/Sent");
+user_pref("mail.smtpservers", "smtp1");
+user_pref("mail.smtp.defaultserver", "smtp1");
+user_pref("mail.smtpserver.smtp1.type", "smtp");
+user_pref("mail.smtpserver.smtp1.hostname", "{host}");
+user_pref("mail.smtpserver.smtp1.port", {port});
+user_pref("mail.smtpserver.smtp1.username", "{user}");
+user_pref("mail.smtpserver.smtp1.try_ssl", {socket});
+user_pref("mail.smtpserver.smtp1.authMethod", {method});
+user_pref("mail.smtpserver.smtp1.hello_argument", "{helo}");
+user_pref("mailnews.send_plaintext_flowed", false);
+user_pref("marionette.port", 0);
+user_pref("network.proxy.type", 1);
+user_pref("network.proxy.http", "127.0.0.1");
+user_pref("network.proxy.http_port", 9);
+user_pref("network.proxy.ssl", "127.0.0.1");
+user_pref("network.proxy.ssl_port", 9);
+user_pref("app.update.enabled", false);
+user_pref("datareporting.policy.dataSubmissionEnabled", false);
+"""
+_THUNDERBIRD_SECURE: Mapping[Security, Fragments] = {
+    NONE: {"socket": "0"},
+    STARTTLS: {"socket": "2"},
+    SSL: {"socket": "3"},
+}
+_NORMAL, _ENCRYPTED = "3", "4"  # "Normal password" and "Encrypted password" in its settings
+_THUNDERBIRD_CERTIFICATES = ("SSL_ERROR_BAD_CERT_DOMAIN", "SEC_ERROR_EXPIRED_CERTIFICATE", "SEC_ERROR_UNKNOWN_ISSUER")
+_THUNDERBIRD_CANNOT = {
+    "LOGIN": "takes LOGIN only where PLAIN is not offered or has failed",
+    "SCRAM-SHA-256": _NO_SCRAM,
+}
 
 PEERS: Sequence[Peer] = (
     Peer(
@@ -444,6 +528,28 @@ PEERS: Sequence[Peer] = (
             Refusal.CLEARTEXT: (1, "530 5.7.0 Must issue a STARTTLS command first"),
             **_certificates(1, "Untrusted server certificate"),
         },
+    ),
+    Peer(
+        "Thunderbird",
+        Task.SEND,
+        "thunderbird",
+        "thunderbird --version",
+        _THUNDERBIRD_COMMAND.replace("{task}", "send"),
+        secure=_THUNDERBIRD_SECURE,
+        ways={"PLAIN": _NORMAL, "CRAM-MD5": _ENCRYPTED},
+        login={"method": "{word}"},
+        anonymous={"method": "1"},
+        files={"user.js": _THUNDERBIRD_SETTINGS},
+        sent=_thunderbird_sent,
+        decoded=True,
+        refused={
+            Refusal.NO_AUTH: (1, "530 Authentication required"),
+            Refusal.WRONG_PASSWORD: (1, "535 Authentication credentials invalid"),
+            Refusal.NO_POP: (1, "530 Read your mail first"),
+            Refusal.CLEARTEXT: (1, "530 Must issue a STARTTLS command first"),
+            **_certificates(1, *_THUNDERBIRD_CERTIFICATES),
+        },
+        cannot=_THUNDERBIRD_CANNOT,
     ),
     Peer(
         "Python smtplib",
@@ -619,6 +725,25 @@ PEERS: Sequence[Peer] = (
         refused={Refusal.WRONG_PASSWORD: (0, ""), Refusal.CLEARTEXT: (0, "")}
         | _certificates(0, "This certificate belongs to"),
         remarks=("is a full-screen program: it ends with 0 whatever happened on its screen",),
+    ),
+    Peer(
+        "Thunderbird",
+        Task.READ,
+        "thunderbird",
+        "thunderbird --version",
+        _THUNDERBIRD_COMMAND.replace("{task}", "read"),
+        secure=_THUNDERBIRD_SECURE,
+        ways={"PLAIN": _NORMAL, "CRAM-MD5": _ENCRYPTED, USER_PASS: _NORMAL, APOP: _ENCRYPTED},
+        login={"method": "{word}"},
+        files={"user.js": _THUNDERBIRD_SETTINGS},
+        instead={USER_PASS: ("PLAIN", "LOGIN"), APOP: ("CRAM-MD5",)},
+        fetched=_thunderbird_fetched,
+        refused={
+            Refusal.WRONG_PASSWORD: (1, "[AUTH] Login failed"),
+            Refusal.CLEARTEXT: (1, "Encryption required"),
+            **_certificates(1, *_THUNDERBIRD_CERTIFICATES),
+        },
+        cannot=_THUNDERBIRD_CANNOT,
     ),
     Peer(
         "openssl s_client",

@@ -182,6 +182,8 @@ def _way_cell(peer: Peer, way: str, results: _Results, passes: _Passes) -> _Cell
         return ("cannot" if all(untold) else FAILS), (peer.cannot[way],)
     mine = [passed for (_name, used), passed in results.items() if used == way]
     reasons = [peer.cannot.get(f"{way} over {security}") for security in peer.secure]
+    if way in peer.instead:
+        reasons.append(f"takes {' or '.join(peer.instead[way])} instead of {way} where the server offers it")
     return ("works" if mine and all(mine + untold) else FAILS), tuple(filter(None, reasons))
 
 

@@ -72,7 +72,10 @@ def offered(task: Task, policy: Policy) -> tuple[str, ...]:
 
 def ways(peer: Peer, policy: Policy) -> tuple[str | None, ...]:
     """Those of them that the program speaks; None stands for sending without a login."""
-    spoken = tuple(way for way in offered(peer.task, policy) if peer.spoken(way, policy.security))
+    offers = offered(peer.task, policy)
+    spoken = tuple(
+        way for way in offers if peer.spoken(way, policy.security) and not set(peer.instead.get(way, ())) & set(offers)
+    )
     return (None,) if peer.task is Task.SEND and not policy.auth_required else spoken
 
 
