@@ -291,9 +291,13 @@ class Impersonate(Middle):
         if self._ports:
             return
         self._folder = Path(tempfile.mkdtemp(prefix="labkit-"))
-        super().start()
-        self._recorded = self._record("tap", self._keylog)  # what its own sockets had
-        self._recorded.start()
+        try:
+            super().start()
+            self._recorded = self._record("tap", self._keylog)  # what its own sockets had
+            self._recorded.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Drop every connection; what was read is kept."""

@@ -4,6 +4,7 @@ import poplib
 import smtplib
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -165,7 +166,8 @@ def test_output_repeats() -> None:
     assert read() == read()
 
 
-def test_what_cannot_be_attacked_in_this_way() -> None:
+def test_what_cannot_be_attacked_in_this_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     plain, secure = labkit.Provider("plaintext"), labkit.Provider("ssl")
     with pytest.raises(LabError, match="plaintext"):
         Impersonate(plain)
@@ -176,6 +178,7 @@ def test_what_cannot_be_attacked_in_this_way() -> None:
             Impersonate(secure, name)
     with pytest.raises(BadSetting, match="start"):
         Impersonate(secure).start()  # its provider does not run
+    assert list(tmp_path.iterdir()) == []
     for middle in (Impersonate(secure), StripStartTls(labkit.Provider("starttls"))):
         with pytest.raises(BadSetting, match="with"):
             _port = middle.smtp_port

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import gc
 import json
+import os
 import re
 import subprocess
 import sys
@@ -254,11 +255,21 @@ print(json.dumps(outcomes))
 """
 
 
+def leaving_its_files_in(folder: Path) -> dict[str, str]:
+    """The environment of a program that is killed: it cannot clean up."""
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
 @POSIX
 def test_a_provider_that_is_killed_at_any_step_of_storing(tmp_path: Path) -> None:
     """kill -9, then start again on the same Maildir: no torn message, and what got 250 is there once."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=leaving_its_files_in(tmp_path),
     )
     assert done.stderr == ""
     outcomes = json.loads(done.stdout)
@@ -284,7 +295,9 @@ def test_a_provider_that_is_killed_at_any_moment_keeps_what_it_accepted(tmp_path
         "with a_provider(maildir=sys.argv[1]) as p: print(p.smtp_port, flush=True); signal.pause()"
     )
     for life in range(2):
-        with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE) as server:
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, env=leaving_its_files_in(tmp_path)
+        ) as server:
             assert server.stdout is not None
             port = int(server.stdout.readline())
             enough = threading.Semaphore(0)
