@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from types import ModuleType
@@ -61,40 +61,6 @@ class Tls:
     started: str
 
 
-@dataclass(frozen=True)
-class Conversation:
-    """One flow, understood. `opened` holds what a key log opened of its TLS part, as a conversation of its own.
-
-    `closed_because` says why records stayed hidden although a key log was given. What `converse` returns has flow and
-    protocol; each other field is read when somebody first looks at it, and kept.
-    """
-
-    flow: Flow
-    protocol: Protocol
-    lines: tuple[Line, ...] = field(default_factory=tuple)  # a plain default would be found before __getattr__
-    commands: tuple[Command, ...] = field(default_factory=tuple)
-    replies: tuple[Reply, ...] = field(default_factory=tuple)
-    tls: Tls | None = field(default_factory=type(None))
-    client_spans: tuple[Span, ...] = field(default_factory=tuple)
-    server_spans: tuple[Span, ...] = field(default_factory=tuple)
-    opened: Conversation | None = field(default_factory=type(None))
-    closed_because: tuple[str, ...] = field(default_factory=tuple)
-    session: TlsSession | None = field(default_factory=type(None))
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> object:
-            """What is asked for and not there yet is one of the reader's to read."""
-            if name not in Conversation.__dataclass_fields__:
-                raise AttributeError(name)
-            value = vars(self)[name] = getattr(vars(self)["reader"], name)
-            return value
-
-    def spans(self, side: Side) -> tuple[Span, ...]:
-        """The spans of the stream that `side` sent."""
-        return self.client_spans if side is Side.CLIENT else self.server_spans
-
-
 _BY_PORT = {25: Protocol.SMTP, 587: Protocol.SMTP, 2525: Protocol.SMTP, 110: Protocol.POP3}
 _BY_TLS_PORT = {465: Protocol.SMTPS, 995: Protocol.POP3S}
 _DECODERS: dict[Protocol, ModuleType] = {Protocol.SMTP: smtp, Protocol.POP3: pop3}
@@ -108,7 +74,7 @@ def converse(flow: Flow, *, protocol: Protocol | None = None, keylog: KeyLog | N
     protocol: overrules what content and port say. keylog: opens the TLS records it has secrets for; what they held is in
     `opened`, and everything else stays as an eavesdropper sees it.
     """
-    return _converse(flow, protocol or recognise(flow), keylog, greeting=True)
+    return Conversation(flow, protocol or recognise(flow), keylog)
 
 
 def recognise(flow: Flow) -> Protocol:
@@ -139,95 +105,100 @@ def _by_content(client: bytes, server: bytes, by_port: Protocol) -> Protocol | N
     return None
 
 
-def _converse(
-    flow: Flow, protocol: Protocol, keylog: KeyLog | None, *, greeting: bool, inside_tls: bool = False
-) -> Conversation:
-    return _Reader(flow, protocol, keylog, greeting, inside_tls).conversation()
+class Conversation:
+    """One flow, understood. Each part is read when somebody first looks at it, and kept.
 
+    keylog: opens the TLS part. greeting: the server speaks first. inside_tls: this is what a key log opened.
+    """
 
-class _Reader:
-    """How one flow is read, each part when it is asked for; what several parts need is kept."""
-
-    def __init__(self, flow: Flow, protocol: Protocol, keylog: KeyLog | None, greeting: bool, inside_tls: bool) -> None:
-        self.flow, self.protocol, self.keylog = flow, protocol, keylog
-        self.greeting, self.inside_tls = greeting, inside_tls
-        self.decoder = _DECODERS.get(protocol)
-
-    def conversation(self) -> Conversation:
-        conversation = object.__new__(Conversation)
-        vars(conversation).update(flow=self.flow, protocol=self.protocol, reader=self)
-        return conversation
-
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        """Without the reading: whoever lists commands alone need not wait for it, nor keep it."""
-        if self.decoder is None:
-            return ()
-        listed: Callable[..., tuple[Command, ...]] = self.decoder.commands
-        flow = self.flow
-        return listed(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self.greeting)
+    def __init__(
+        self,
+        flow: Flow,
+        protocol: Protocol,
+        keylog: KeyLog | None = None,
+        *,
+        greeting: bool = True,
+        inside_tls: bool = False,
+    ) -> None:
+        self.flow, self.protocol = flow, protocol
+        self._keylog, self._greeting, self._inside_tls = keylog, greeting, inside_tls
+        self._decoder = _DECODERS.get(protocol)
 
     @cached_property
-    def reading(self) -> Reading:
-        if self.decoder is None:
+    def commands(self) -> tuple[Command, ...]:
+        """The commands in the clear; read without the rest, which whoever lists commands need not wait for."""
+        if self._decoder is None:
+            return ()
+        listed: Callable[..., tuple[Command, ...]] = self._decoder.commands
+        flow = self.flow
+        return listed(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self._greeting)
+
+    @cached_property
+    def _reading(self) -> Reading:
+        if self._decoder is None:
             tls_from = None if self.protocol is Protocol.UNKNOWN else 0
             return Reading([], [], tls_from, tls_from)
-        scan: Callable[..., Reading] = self.decoder.scan
+        scan: Callable[..., Reading] = self._decoder.scan
         flow = self.flow
-        return scan(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self.greeting)
+        return scan(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self._greeting)
 
     @cached_property
     def session(self) -> TlsSession | None:
-        client_tls, server_tls = self.reading.client_tls, self.reading.server_tls
+        """The TLS part, record by record; None without TLS."""
+        client_tls, server_tls = self._reading.client_tls, self._reading.server_tls
         if client_tls is None or server_tls is None:
             return None
         return tls.read(self.flow.client_stream, self.flow.server_stream, client_tls, server_tls)
 
-    @property
+    @cached_property
     def tls(self) -> Tls | None:
+        """What the handshake shows to everybody; None without TLS."""
         if self.session is None:
             return None
-        upgraded = self.reading.client or self.reading.server
+        upgraded = self._reading.client or self._reading.server
         started = _UPGRADE.get(self.protocol, "implicit") if upgraded else "implicit"
         return Tls(self.session.version, self.session.cipher, self.session.server_name, started)
 
     @property
     def opened(self) -> Conversation | None:
-        return self.opening[0]
+        """What a key log opened of its TLS part, as a conversation of its own."""
+        return self._opening[0]
 
     @property
     def closed_because(self) -> tuple[str, ...]:
-        return self.opening[1]
+        """Why records stayed hidden although a key log was given."""
+        return self._opening[1]
 
     @cached_property
-    def opening(self) -> tuple[Conversation | None, tuple[str, ...]]:
+    def _opening(self) -> tuple[Conversation | None, tuple[str, ...]]:
         """What the key log opens, as a conversation of its own, and why the rest stayed closed."""
-        if self.session is None or self.keylog is None:
+        if self.session is None or self._keylog is None:
             return None, ()
         from labkit.decode import decrypt  # and with it the ciphers, which few captures need
 
-        result = decrypt.open_session(self.session, self.flow.client_stream, self.flow.server_stream, self.keylog)
+        result = decrypt.open_session(self.session, self.flow.client_stream, self.flow.server_stream, self._keylog)
         why = tuple(dict.fromkeys(reason for _side, _start, reason in result.hidden))
         if not result.client.data and not result.server.data:
             return None, why
         bursts = _bursts(result.client, result.server)
-        inside = replace(self.flow, client_stream=result.client, server_stream=result.server, bursts=bursts)
-        protocol = _INSIDE.get(self.protocol) or (self.protocol if self.decoder else recognise(inside))
+        inside = self.flow._replace(client_stream=result.client, server_stream=result.server, bursts=bursts)
+        protocol = _INSIDE.get(self.protocol) or (self.protocol if self._decoder else recognise(inside))
         # after STARTTLS and STLS the server waits for the client (RFC 3207 section 4.2, RFC 2595 section 4)
-        return _converse(inside, protocol, None, greeting=self.decoder is None, inside_tls=True), why
+        return Conversation(inside, protocol, greeting=self._decoder is None, inside_tls=True), why
 
-    @property
+    @cached_property
     def replies(self) -> tuple[Reply, ...]:
-        if self.decoder is None:
+        """The replies in the clear."""
+        if self._decoder is None:
             return ()
-        found: tuple[Reply, ...] = self.decoder.replies(self.flow.server_stream, self.reading)
+        found: tuple[Reply, ...] = self._decoder.replies(self.flow.server_stream, self._reading)
         return found
 
     @cached_property
-    def spans(self) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    def _spans(self) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
         client, server = self.flow.client_stream.data, self.flow.server_stream.data
-        if self.decoder is not None:
-            read: tuple[tuple[Span, ...], tuple[Span, ...]] = self.decoder.spans(client, server, self.reading)
+        if self._decoder is not None:
+            read: tuple[tuple[Span, ...], tuple[Span, ...]] = self._decoder.spans(client, server, self._reading)
         elif self.session is None:
             return _unknown(client), _unknown(server)
         else:
@@ -238,23 +209,30 @@ class _Reader:
 
     @property
     def client_spans(self) -> tuple[Span, ...]:
-        return self.spans[0]
+        """The spans of what the client sent."""
+        return self._spans[0]
 
     @property
     def server_spans(self) -> tuple[Span, ...]:
-        return self.spans[1]
+        """The spans of what the server sent."""
+        return self._spans[1]
 
-    @property
+    def spans(self, side: Side) -> tuple[Span, ...]:
+        """The spans of the stream that `side` sent."""
+        return self.client_spans if side is Side.CLIENT else self.server_spans
+
+    @cached_property
     def lines(self) -> tuple[Line, ...]:
+        """Both sides' lines in the order of the wire."""
         client, server = self.flow.client_stream, self.flow.server_stream
         told = [
-            *_lines(client, self.reading.client, self.spans[0]),
-            *_lines(server, self.reading.server, self.spans[1]),
+            *_lines(client, self._reading.client, self._spans[0]),
+            *_lines(server, self._reading.server, self._spans[1]),
         ]
         if self.session is not None:
             locate = {Side.CLIENT: locator(client), Side.SERVER: locator(server)}
             told.extend(_record_line(record, locate[record.side](record.start)) for record in self.session.records)
-        if self.inside_tls:
+        if self._inside_tls:
             told = [replace(line, inside_tls=True) for line in told]
         return tuple(sorted(told, key=_order(self.flow)))
 

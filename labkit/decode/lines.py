@@ -192,14 +192,14 @@ def locator(stream: Stream) -> Callable[[int], Segment]:
 
 
 def list_commands(stream: Stream, units: Iterable[Row]) -> tuple[Command, ...]:
-    """The commands among a client's units."""
-    data, packet_at, command = stream.data, stream.packet_finder(), Role.COMMAND
-    found = []
+    """The commands among a client's units. Made without Command's own constructor, which is a function in Python."""
+    data, packet_at, command, new = stream.data, stream.packet_finder(), Role.COMMAND, tuple.__new__
+    found: list[Command] = []
     for role, start, end, about, _code, _mechanism, _step in units:
         if role is command:
             words = data[start:end].split(None, 1)
             argument = text(words[1].rstrip(b"\r\n")) if len(words) > 1 else ""
-            found.append(Command(about, argument, packet_at(start), start, end))
+            found.append(new(Command, (about, argument, packet_at(start), start, end)))
     return tuple(found)
 
 

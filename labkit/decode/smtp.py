@@ -55,6 +55,7 @@ AFTER = {
     ("AUTH", b"334"): Turn.RESPONSE,
     ("STARTTLS", b"220"): Turn.TLS,
 }
+_DECISIVE = {code for _verb, code in AFTER}
 # A reply that only one command can have: whatever else waits for an answer has lost it.
 BELONGS = {b"354": "DATA", b"334": "AUTH"}
 
@@ -100,6 +101,10 @@ def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
     return tuple(found)
 
 
+# What the loop below compares with, looked up once: an enumeration's members are not cheap to name.
+_NAMES = Role.COMMAND, Role.FRAGMENT, Turn.COMMAND, Turn.CONTENT, Turn.TLS
+
+
 class _Scanner:
     """One pass over both streams. `lost` says that commands and replies can no longer be paired by counting."""
 
@@ -131,23 +136,27 @@ class _Scanner:
 
         Sessions by the thousand pass here: what every line needs is done in place, with names that are looked up once.
         """
-        client, size, rows, lost = self.client, len(self.client), self.rows, self.lost
-        pieces, asked, answers = self.pieces, self.asked, self.usable
-        command, a_command, tls = Role.COMMAND, Turn.COMMAND, Turn.TLS
+        client, size, rows, lost, gap = self.client, len(self.client), self.rows, self.lost, self.client_gap
+        asked, codes = self.asked, [piece[1] or piece[2] for piece in self.pieces[: self.usable]]
+        answers, answered, tls_comes = len(codes), 0, TLS_RECORD[0] in client
+        command, fragment, a_command, content, tls = _NAMES
         at, turn, awaits_reply = 0, a_command, self.greeting
         about, mechanism, step = "", "", 0
         while True:
             if awaits_reply:
                 code = None
-                while not code and not lost and len(asked) < answers:
-                    piece = pieces[len(asked)]
-                    code = piece[1] or piece[2]
-                    if BELONGS.get(code, about) != about:
+                while not code and not lost and answered < answers:
+                    code = codes[answered]
+                    if code in BELONGS and BELONGS[code] != about:
                         code = None
                         break
                     asked.append((about, mechanism, step))
-                turn = AFTER.get((about, code), a_command) if code else self.unanswered(about, at)
-            if at >= size or turn is tls or client.startswith(TLS_RECORD, at):
+                    answered += 1
+                if code:
+                    turn = AFTER.get((about, code), a_command) if code in _DECISIVE else a_command
+                else:
+                    turn = self.unanswered(about, at)
+            if at >= size or turn is tls or (tls_comes and client.startswith(TLS_RECORD, at)):
                 break
             row: Row
             if turn is a_command:
@@ -161,15 +170,16 @@ class _Scanner:
                     mechanism = verb_of(words[1]) if about == "AUTH" and len(words) > 1 else ""
                     row = command, at, end, about, "", mechanism, 0
                 step = 1
-            elif turn is Turn.CONTENT:
+            elif turn is content:
                 row, about = self.content(at), "."
             else:
                 row = Role.RESPONSE, at, line_end(client, at, size), "AUTH", "", mechanism, step
                 step += 1
             rows.append(row)
             at = self.chunk(at, row[2]) if about == "BDAT" else row[2]
-            lost = lost or at > self.client_gap
-            awaits_reply = row[0] is not Role.FRAGMENT
+            if at > gap:
+                lost = True
+            awaits_reply = row[0] is not fragment
         if turn is tls or at < size:
             self.tls = self.plaintext_before_tls(at)
         return rows

@@ -88,7 +88,7 @@ def _release(buffer: Buffer, end: int) -> None:
 class Frames(Sequence[Frame]):
     """The packets of a file, made when asked for.
 
-    For those who must be quick, `windows` hands out the octets, `time` is one packet's time, and `link` the
+    For those who must be quick, `pieces` hands out the octets, `time` is one packet's time, and `link` the
     LINKTYPE_ number that all packets share, or None.
     """
 
@@ -117,19 +117,27 @@ class Frames(Sequence[Frame]):
         """Nanoseconds since the epoch of the packet at `index` (from 0)."""
         return self._source(index).words(self.buffer, self.starts[index])[0]
 
-    def windows(self, progress: Progress | None = None) -> Iterator[tuple[bytes, Iterable[int], Iterable[int]]]:
-        """One pass over a large file in little memory: octets, where in them each packet begins, and the packets' sizes."""
+    def pieces(self, room: int, progress: Progress) -> Iterator[tuple[int, Buffer, "array[int]", "array[int]"]]:
+        """One pass over a large file in little memory: the number of the first packet, octets, where in them each packet
+        begins, and the packets' sizes. `room` octets follow the begin of every packet, its own or others.
+        """
+        starts, sizes, buffer = self.starts, self.sizes, self.buffer
+        safe = bisect_left(starts, len(buffer) - room)
         first = 0
-        while first < len(self):
-            if progress:
-                progress(first, len(self))
-            low = self.starts[first]
-            last = max(bisect_left(self.starts, low + _WINDOW, first) - 1, first)
-            high = self.starts[last] + self.sizes[last]
-            starts = [start - low for start in self.starts[first : last + 1]]
-            yield self.buffer[low:high], starts, self.sizes[first : last + 1]
-            _release(self.buffer, high)
-            first = last + 1
+        while first < safe:
+            progress(first, len(self))
+            last = max(bisect_left(starts, starts[first] + _WINDOW, first, safe), first + 1)
+            yield first + 1, buffer, starts[first:last], sizes[first:last]
+            _release(buffer, starts[last - 1])
+            first = last
+        if safe < len(self):
+            low = starts[safe]
+            yield (
+                safe + 1,
+                buffer[low:] + bytes(room),
+                array("Q", (start - low for start in starts[safe:])),
+                sizes[safe:],
+            )
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...

@@ -5,13 +5,12 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
-from labkit.decode.conversation import Conversation
+from labkit.decode.conversation import Conversation, converse
 from labkit.errors import BadSetting
 from labkit.show.figure import Figure
 from labkit.show.ladder import ladder
@@ -232,7 +231,7 @@ def test_long_captures_are_counted_where_they_are_not_drawn() -> None:
 
 def test_connections_between_several_ends_are_told_apart() -> None:
     one = conversation(*READING, port=110)
-    other = replace(one, flow=replace(one.flow, client=Endpoint("192.0.2.11", 1)))
+    other = converse(one.flow._replace(client=Endpoint("192.0.2.11", 1)))
     words = ladder([one, other]).text()
     assert "2 connections\n  POP3  client.example → mail.example: " in words
     assert "\n  POP3  192.0.2.11 → mail.example: " in words

@@ -121,8 +121,11 @@ def test_a_dialogue_without_a_conversation_says_so() -> None:
 def test_what_a_key_opened_is_told_after_what_everybody_sees() -> None:
     outside = four_sessions()[3].conversations[0]
     inside = conversation(*AUTH_SENDING)
-    both = Conversation(outside.flow, outside.protocol, lines=outside.lines, opened=inside)
-    text = dialogue([both]).text()
+
+    class Both(Conversation):
+        opened = inside
+
+    text = dialogue([Both(outside.flow, outside.protocol)]).text()
     assert (
         text.index("ClientHello") < text.index("inside TLS: only the two ends can read this") < text.index("AUTH PLAIN")
     )
