@@ -37,7 +37,7 @@ lab: setup
 test: test-code test-notebooks
 
 test-code: setup
-	$(BIN)/python -m pytest tests -q -n $(JOBS)
+	$(BIN)/python -m pytest tests -q -n $(JOBS) -p no:nbval
 
 # Every notebook is executed and each output compared, images included, once for each capture engine that works here.
 test-notebooks: setup

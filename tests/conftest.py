@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
+# As in CI: every tool must be there, and what takes long is tried as often as it should be.
+THOROUGH = os.environ.get("LABKIT_ALL_TOOLS") == "1"
 SHARED = Path(os.environ.get("LABKIT_SHARED", ROOT.parent / "shared"))
 
 
@@ -20,13 +23,22 @@ def shared_captures() -> Path:
     return folder
 
 
+def examples(count: int) -> int:
+    """How many examples a property is tried with: fewer on a desk than in CI."""
+    return count if THOROUGH else max(count // 3, 20)
+
+
+settings.register_profile("labkit", max_examples=examples(100))
+settings.load_profile("labkit")
+
+
 def require(*programs: str) -> None:
     """Skip the test that needs these programs where one is missing; fail it where all must be there, as in CI."""
     missing = [program for program in programs if shutil.which(program) is None]
     if not missing:
         return
     reason = f"not installed: {', '.join(missing)}"
-    if os.environ.get("LABKIT_ALL_TOOLS") == "1":
+    if THOROUGH:
         pytest.fail(f"{reason}, and LABKIT_ALL_TOOLS=1 says that every tool is there")
     pytest.skip(reason)
 

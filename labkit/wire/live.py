@@ -68,7 +68,7 @@ class LiveRecording:
             return ()
         return (
             _(
-                "The operating system dropped {count} packets of this capture: they came faster than they were taken."
+                "The operating system dropped packets of this capture, which came faster than they were taken: {count}."
             ).format(count=self._dropped),
         )
 

@@ -1,6 +1,5 @@
 """A browser, axe-core, and a real JupyterLab: one of each for all the tests here."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from labkit.show.explore import explore
 from labkit.show.view import View
 from tests.browser.chromium import Page, chromium
 from tests.browser.served import Lab, axe_source, lab_server
-from tests.conftest import ROOT, require
+from tests.conftest import ROOT, THOROUGH, require
 
 EXPLORING = """\
 import labkit
@@ -60,7 +59,7 @@ def axe(pytestconfig: pytest.Config) -> str:
     try:
         return axe_source(pytestconfig.cache.mkdir("axe-core"))
     except OSError as error:
-        if os.environ.get("LABKIT_ALL_TOOLS") == "1":
+        if THOROUGH:
             raise
         pytest.skip(f"axe-core cannot be had: {error}")
 

@@ -1,7 +1,6 @@
 """End to end: `labkit lab`, a lesson opened in real JupyterLab, Run All, and its outputs are the committed ones."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 
 from tests.browser.chromium import Page
 from tests.browser.served import Lab
+from tests.conftest import THOROUGH
 from tests.notebooks import lessons
 from tests.notebooks.outputs import joined, seen
 
@@ -29,10 +29,8 @@ def desk(tab: Callable[[], Page], lab: Lab) -> Iterator[Page]:
 # JupyterLab 4.6 looks for the focus of a notebook that has just been closed, where the machine is busy.
 JUPYTERLABS_OWN = "._ensureFocus ("
 
-# nbval runs every lesson anyway; in a browser CI opens all of them, and everybody else those that a newcomer opens first.
-OPENED = (
-    lessons() if os.environ.get("LABKIT_ALL_TOOLS") == "1" else [path for path in lessons() if path.name[:2] in "00 08"]
-)
+# nbval runs every lesson anyway; in a browser CI opens all of them, and everybody else the one that a newcomer opens first.
+OPENED = lessons() if THOROUGH else lessons()[:1]
 
 
 @pytest.mark.parametrize("path", OPENED, ids=lambda path: path.stem)

@@ -15,6 +15,7 @@ from labkit.decode.tls_spans import handshake_spans
 from labkit.errors import BadKeyLog
 from labkit.wire import pcap
 from labkit.wire.flows import Gap, Side, Stream, reassemble
+from tests.conftest import examples
 from tests.decode.handshakes import NO_ENCRYPT_THEN_MAC, Exchange, Maker, openssl_exchange
 
 SAID, ANSWERED = b"EHLO client.example\r\n", b"250 mail.example\r\n"
@@ -224,7 +225,7 @@ def test_without_hellos_the_reason_is_told(modern: Exchange) -> None:
     assert "both hellos" in found.hidden[0][2]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(data=st.data())
 def test_damaged_sessions_never_raise_and_never_lie(modern_sessions: list[Exchange], data: st.DataObject) -> None:
     exchange = data.draw(st.sampled_from(modern_sessions))

@@ -22,6 +22,7 @@ from labkit.decode.headers import frame_spans
 from labkit.decode.spans import Span, leaves, untiled
 from labkit.wire import pcap
 from labkit.wire.frames import Frame
+from tests.conftest import examples
 
 ETHERNET, NULL, RAW, COOKED, COOKED_2 = 1, 0, 101, 113, 276
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
@@ -216,7 +217,7 @@ BASES = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data(), link=st.sampled_from([ETHERNET, NULL, RAW, COOKED, COOKED_2, 12, 14, 108, 228, 229, 9999]))
 def test_any_bytes_are_tiled(data: st.DataObject, link: int) -> None:
     octets = bytearray(data.draw(st.one_of(st.binary(max_size=120), st.sampled_from(BASES))))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from labkit.decode.conversation import converse
 from labkit.decode.message import content, from_base64, in_charset, message, stuffed, unfold_words
 from labkit.decode.spans import Span, Visibility, leaves, untiled
+from tests.conftest import examples
 from tests.decode.conftest import C, S, flow_of
 
 
@@ -141,7 +142,7 @@ def test_dot_stuffing_and_the_terminator() -> None:
     assert (found[-1].field, found[-1].start) == ("message.terminator", len(wire) - 3)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.lists(st.sampled_from([b".", b"..", b".x", b"x", b"", b"Subject: .", b"--b", b"."]), max_size=8), st.booleans()
 )

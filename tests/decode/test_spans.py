@@ -10,6 +10,7 @@ from labkit.decode.conversation import Conversation, Protocol, converse
 from labkit.decode.exposure import expose
 from labkit.decode.spans import Span, Tiles, Visibility, at, closest, leaves, untiled, window
 from labkit.wire.flows import Gap, Side
+from tests.conftest import examples
 from tests.decode.conftest import C, S, flow_of
 
 Turns = list[tuple[Side, bytes]]
@@ -131,7 +132,7 @@ def check(conversation: Conversation) -> None:
     assert len(expose([conversation])) == 10
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(turns, protocols, st.booleans())
 @example([(C, b"\n" * 5000), (S, b"x\n" * 5000)], Protocol.SMTP, True)  # nothing may recurse once a line
 @example([(S, b"+OK\r\n"), (C, b"RETR 1\r\n"), (S, b"+OK\r\n" + b"x\r\n" * 5000)], Protocol.POP3, True)
@@ -139,13 +140,13 @@ def test_any_dialogue_is_tiled(said: Turns, protocol: Protocol | None, opened: b
     check(converse(flow_of(said, opened=opened), protocol=protocol))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=300), protocols)
 def test_arbitrary_bytes_are_tiled(client: bytes, server: bytes, protocol: Protocol | None) -> None:
     check(converse(flow_of([(C, client), (S, server)]), protocol=protocol))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(turns, protocols, st.data())
 def test_gaps_are_survived(said: Turns, protocol: Protocol | None, data: st.DataObject) -> None:
     lengths = {side: sum(len(octets) for of, octets in said if of is side) for side in Side}
@@ -156,7 +157,7 @@ def test_gaps_are_survived(said: Turns, protocol: Protocol | None, data: st.Data
     check(converse(flow_of(said, gaps=gaps), protocol=protocol))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(turns, protocols, st.lists(st.integers(1, 40), min_size=1, max_size=5))
 def test_spans_do_not_depend_on_how_tcp_cut_the_bytes(
     said: Turns, protocol: Protocol | None, cuts: Sequence[int]
@@ -206,7 +207,7 @@ GOOD = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from(sorted(GOOD)), st.data())
 def test_truncated_and_mutated_sessions_are_tiled(protocol: Protocol, data: st.DataObject) -> None:
     said = list(GOOD[protocol])

@@ -21,6 +21,7 @@ from labkit.decode.tls_names import CIPHER_SUITES, EXTENSIONS, HANDSHAKE_TYPES
 from labkit.decode.x509 import certificate
 from labkit.wire import pcap
 from labkit.wire.flows import Flow, Gap, Side, Stream, reassemble
+from tests.conftest import examples
 from tests.decode.handshakes import NAME, Exchange, Maker, cut_again
 from tests.decode.tshark import rows
 
@@ -293,7 +294,7 @@ def test_ja4_without_suites_or_extensions_says_so() -> None:
 # However the bytes were cut
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=6), version=st.sampled_from(["TLS 1.3", "TLS 1.2"]))
 def test_messages_split_over_records(exchanges: dict[str, Exchange], sizes: list[int], version: str) -> None:
     exchange = exchanges[version]
@@ -316,7 +317,7 @@ def explained(session: tls.TlsSession) -> list[tuple[str, str]]:
     return list(dict.fromkeys(said))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_sessions_are_still_tiled(exchanges: dict[str, Exchange], data: st.DataObject) -> None:
     exchange = exchanges[data.draw(st.sampled_from(list(exchanges)))]
@@ -342,7 +343,7 @@ def test_mutated_sessions_are_still_tiled(exchanges: dict[str, Exchange], data: 
         assert edges[-1] == len(stream.data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(client=st.binary(max_size=300), server=st.binary(max_size=300), kind=st.integers(0, 30))
 def test_any_bytes_are_tiled(client: bytes, server: bytes, kind: int) -> None:
     body = bytes([kind]) + len(server).to_bytes(3, "big") + server
@@ -354,7 +355,7 @@ def test_any_bytes_are_tiled(client: bytes, server: bytes, kind: int) -> None:
 
 
 def test_any_der_is_tiled() -> None:
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=examples(80), deadline=None)
     @given(data=st.binary(min_size=1, max_size=200))
     def tiled(data: bytes) -> None:
         for wrapped in (data, b"\x30\x82" + len(data).to_bytes(2, "big") + data):

@@ -13,6 +13,7 @@ from labkit.mail.accounts import Account, Accounts
 from labkit.mail.nonces import Nonces
 from labkit.mail.policy import MECHANISMS
 from labkit.mail.sasl import Challenge, Failure, Reason, Success
+from tests.conftest import examples
 
 ACCOUNTS = Accounts(
     Account(f"{name}@mail.example", name, password, name)
@@ -193,7 +194,7 @@ def test_scram_first_messages_that_are_none(first: bytes) -> None:
     ),
     initial=st.booleans(),
 )
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 def test_nothing_that_a_client_sends_raises_or_logs_in(mechanism: str, responses: list[bytes], initial: bool) -> None:
     exchange = sasl.begin(mechanism, ACCOUNTS, "mail.example", Nonces())
     for response in responses if initial else [None, *responses]:

@@ -26,6 +26,7 @@ from labkit.mail.certificates import authority
 from labkit.mail.clock import Clock
 from labkit.mail.policy import MECHANISMS, POLICIES, LoginFormat, Security
 from labkit.wire.network import Listener, Network
+from tests.conftest import examples
 from tests.mail.conftest import ACCOUNTS, InMemory, Talk, a_service
 
 Serve = Callable[..., Listener]
@@ -114,7 +115,7 @@ def test_a_message_is_stored_octet_for_octet_for_each_recipient() -> None:
     content=st.lists(st.sampled_from([b".", b"\r\n", b"\r", b"\n", b"a", b"\x00", b"\xff"]), max_size=30).map(b"".join),
     cuts=st.lists(st.integers(0, 60), max_size=6).map(sorted),
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_any_message_arrives_however_tcp_cuts_it(content: bytes, cuts: list[int]) -> None:
     service = a_service()
     lines = (content + b"\r\n") if content and not content.endswith(b"\r\n") else content
@@ -504,7 +505,7 @@ def test_too_many_unknown_commands_end_the_session(serve_smtp: Serve) -> None:
         | st.sampled_from([b"EHLO c", b"MAIL FROM:<a@b.example>", b"MAIL FROM:<", b"DATA", b".", b"AUTH PLAIN"])
     )
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 def test_whatever_is_sent_each_reply_is_well_formed_and_has_an_enhanced_code(lines: list[bytes]) -> None:
     with InMemory(a_service("smtp-auth")) as session:
         for line in lines:

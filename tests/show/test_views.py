@@ -21,6 +21,7 @@ from labkit.show.portions import portions
 from labkit.show.timeline import timeline
 from labkit.show.view import View
 from labkit.wire.flows import Side
+from tests.conftest import examples
 from tests.show.scripts import (
     AUTH_SENDING,
     CHALLENGED,
@@ -239,7 +240,7 @@ def test_hostile_bytes_are_shown_and_do_nothing() -> None:
     assert "{{ 7*7 }}" in dialogue(shown.conversations).html()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(Side), st.binary(min_size=1, max_size=60)), min_size=1, max_size=8))
 def test_arbitrary_bytes_do_nothing(said: list[tuple[Side, bytes]]) -> None:
     found = converse(flow(said, 25))

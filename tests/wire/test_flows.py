@@ -15,7 +15,7 @@ from labkit.wire import pcap
 from labkit.wire.endpoints import Endpoint
 from labkit.wire.flows import Burst, Flow, Gap, Segment, Side, Stream, reassemble
 from labkit.wire.frames import Frame
-from tests.conftest import SHARED
+from tests.conftest import SHARED, examples
 from tests.wire.building import ACK, CLIENT, FIN, PSH, RST, SERVER, SYN, handshake, ipv4, segment
 
 CAPTURES = sorted((SHARED / "captures").glob("*.pcap"))
@@ -91,7 +91,7 @@ PIECES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(PIECES, st.sampled_from([0, 77, 2**31 - 5, 2**32 - 20]))
 def test_any_pieces_after_a_syn_are_what_the_model_says(pieces: list[tuple[int, bytes, int]], initial: int) -> None:
     frames = handshake(numbers=(initial, 5))
@@ -104,7 +104,7 @@ def test_any_pieces_after_a_syn_are_what_the_model_says(pieces: list[tuple[int, 
     assert not stream.data or stream.segments[-1].end == len(stream.data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(PIECES.filter(bool), st.sampled_from([50, 2**32 - 20]))
 def test_any_pieces_without_a_syn_are_what_the_model_says(pieces: list[tuple[int, bytes, int]], base: int) -> None:
     frames = [segment(sequence=base + place, data=data, cut=cut) for place, data, cut in pieces]
@@ -116,7 +116,7 @@ def test_any_pieces_without_a_syn_are_what_the_model_says(pieces: list[tuple[int
 STREAM = st.binary(min_size=1, max_size=400)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(STREAM, STREAM, st.data())
 def test_segmented_shuffled_and_repeated_streams_come_back_by_both_paths(
     client: bytes, server: bytes, data: st.DataObject

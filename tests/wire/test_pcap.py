@@ -17,6 +17,7 @@ from labkit.errors import BadCapture
 from labkit.wire import pcap
 from labkit.wire.flows import reassemble
 from labkit.wire.frames import Frame
+from tests.conftest import examples
 from tests.wire.building import handshake, segment
 
 NS = 1_000_000_000
@@ -434,7 +435,7 @@ def test_a_capture_can_be_saved_over_the_file_it_came_from(tmp_path: Path, monke
 # hostile files: only BadCapture may come out
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["<", ">"]), st.booleans())
 def test_mutated_files_are_read_or_refused(seed: int, order: str, as_pcap: bool) -> None:
     chance = random.Random(seed)  # noqa: S311
@@ -465,7 +466,7 @@ def test_mutated_files_are_read_or_refused(seed: int, order: str, as_pcap: bool)
     assert all(flow.bursts is not None and len(flow.packets) for flow in in_place)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.binary(max_size=120), max_size=8), st.sampled_from([0, 1, 12, 14, 101, 108, 113, 228, 229, 276]))
 def test_frames_of_garbage_are_passed_over(contents: list[bytes], link: int) -> None:
     ip = bytes.fromhex("450000280001000040060000c0000219c6336407")
