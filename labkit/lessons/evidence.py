@@ -61,7 +61,12 @@ def pop3_turns(capture: Capture) -> tuple[Turn, ...]:
     return tuple(turn for flow in pop3_flows(capture) for turn in _turns(flow))
 
 
-def _turns(flow: Flow) -> Iterator[Turn]:
+def opened_turns(capture: Capture) -> tuple[Turn, ...]:
+    """Each line of the client's commands with the line that answered it, in all that the keys open. Raises Missing."""
+    return tuple(turn for talk in opened(capture) for turn in _turns(talk))
+
+
+def _turns(flow: Flow | Conversation) -> Iterator[Turn]:
     asked: Line | None = None
     for line in flow.lines:
         if line.side is Side.CLIENT:
@@ -205,6 +210,18 @@ def opened(capture: Capture) -> tuple[Conversation, ...]:
     if not found:
         raise Missing(_("No key opens this capture: record it with the provider that has keylog=True."))
     return found
+
+
+def holds_a_letter(capture: Capture) -> bool:
+    """Whether a client said something inside TLS that is as long as a letter, and longer than any step of a login."""
+    sessions = (flow.conversation.session for flow in capture.flows)
+    records = (record for session in sessions if session for record in session.records)
+    return any(
+        record.encrypted and record.side is Side.CLIENT and record.end - record.start > _LONGER for record in records
+    )
+
+
+_LONGER = 250  # octets: the last message of SCRAM has fewer, a letter with its headers more
 
 
 def decoded(line: Line) -> str:

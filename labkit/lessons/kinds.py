@@ -65,8 +65,8 @@ class Kind:
         raise NotImplementedError
 
     def remark(self, answer: Any, *evidence: Any) -> str:
-        """What can be said of any wrong answer; empty when nothing can."""
-        return ""
+        """What can be said of any wrong answer; never empty."""
+        return _("The answer is another one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Text(Kind):
     def remark(self, answer: Any, *evidence: Any) -> str:
         if answer.casefold() == self.truth(*evidence).casefold():
             return _("Nearly: capital and small letters count here.")
-        return ""
+        return Kind.remark(self, answer, *evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,3 +291,6 @@ class Proof(Kind):
 
     def is_right(self, answer: Any, *evidence: Any) -> bool:
         return self.holds(answer, *evidence)
+
+    def remark(self, answer: Any, *evidence: Any) -> str:
+        return _("What you made does not do yet what the task asks for.")

@@ -162,7 +162,7 @@ class Tutor:
             entry.result = Result.WRONG
         if known and known.name not in entry.misconceptions:
             entry.misconceptions.append(known.name)
-        diagnosis = known.says if known else remark or _("The answer is another one.")
+        diagnosis = known.says if known else remark
         hint = _("Hint: {hint}").format(hint=exercise.hints[0])
         more = _("For the next hint run {call}.").format(call=f'`labkit.hint("{exercise.id}")`')
         where = _("Where to look: {where}").format(where=exercise.where)

@@ -479,6 +479,11 @@ def _three_dots() -> Exercise:
                 lambda capture: _added(capture) == 2,
                 _("Two were added. The dot that ends the letter is not an added one: it belongs to every letter."),
             ),
+            Misconception(
+                "too-many",
+                lambda capture: _added(capture) > 3,
+                _("More than three were added: every line that begins with a dot gets one."),
+            ),
         ),
         hints=(
             _("A line that begins with a dot gets one more. How many such lines do you need?"),

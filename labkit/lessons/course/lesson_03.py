@@ -9,6 +9,7 @@ from labkit.lessons.evidence import (
     Missing,
     Turn,
     decoded,
+    holds_a_letter,
     login_lines,
     smtp_flows,
     spans,
@@ -305,7 +306,10 @@ def _password() -> Exercise:
             ),
         ),
         hints=(
-            _("`base64.b64decode(token)` gives bytes. A zero byte, shown as \\x00, ends each part."),
+            _(
+                "`base64.b64decode(token)` gives bytes. A zero byte, shown as \\x00, stands before the name, and another "
+                "one before the password."
+            ),
             _('`base64.b64decode(token).split(b"\\0")` gives the three parts as a list.'),
         ),
         where=_("the line that begins with AUTH PLAIN; its last word is the token."),
@@ -537,8 +541,13 @@ def _vanish() -> Exercise:
         misconceptions=(
             Misconception(
                 "read-instead",
-                lambda capture: verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN,
+                lambda capture: verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN and not _sends(capture),
                 _("The password is hidden, but nobody sent anything: this capture only reads mail."),
+            ),
+            Misconception(
+                "not-sent",
+                lambda capture: verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN,
+                _("The password is hidden, but no letter followed it: the server refused, or the program gave up."),
             ),
             Misconception(
                 "no-login",
@@ -565,5 +574,8 @@ def _vanish() -> Exercise:
 
 
 def _sent_unseen(capture: Capture) -> bool:
-    sending = any(flow.protocol in {Protocol.SMTP, Protocol.SMTPS} for flow in capture.flows)
-    return sending and verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN
+    return verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN and _sends(capture) and holds_a_letter(capture)
+
+
+def _sends(capture: Capture) -> bool:
+    return any(flow.protocol in {Protocol.SMTP, Protocol.SMTPS} for flow in capture.flows)

@@ -370,7 +370,9 @@ def _half_hour() -> Exercise:
             "refused a second after."
         ),
         kind=Proof(Capture, _("a capture"), lambda capture: _story(capture) == ("read", "taken", "refused")),
-        why=lambda: _("One reading, half an hour, and two seconds decide. The server never asked who sends."),
+        why=lambda: _(
+            "One reading, and then the clock alone decided. Was it 29:59 and 30:01? The server never asked who sends."
+        ),
         misconceptions=(
             Misconception(
                 "read-again",
@@ -586,6 +588,14 @@ def _shut_out() -> Exercise:
             "sends."
         ),
         misconceptions=(
+            Misconception(
+                "inside-tls",
+                lambda capture: any(flow.tls for flow in capture.flows),
+                _(
+                    "hanako reads inside TLS here, where this recording cannot show it, and the neighbour speaks no TLS. "
+                    "Take a policy without TLS that asks for a login at every sending."
+                ),
+            ),
             Misconception(
                 "nobody-read",
                 lambda capture: not _has_read(capture),

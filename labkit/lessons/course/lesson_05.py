@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from labkit.capture import Capture
 from labkit.decode.conversation import Kind, Line, Protocol
-from labkit.decode.exposure import Fact, Verdict
+from labkit.decode.exposure import Fact, Verdict, expose
 from labkit.decode.tls import Record
-from labkit.lessons.evidence import Missing, every_span, opened, verdict
+from labkit.lessons.evidence import Missing, every_span, opened, opened_turns, verdict
 from labkit.lessons.kinds import Choice, Order, Proof, Text
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
 from labkit.texts import _
@@ -266,7 +266,7 @@ def _attachment() -> Exercise:
             ),
             Misconception(
                 "boundary",
-                lambda answer, _capture: "lunch" in answer.casefold(),
+                lambda answer, _capture: "=_" in answer,
                 _("That is the boundary, the line that separates the parts of the letter."),
             ),
             Misconception(
@@ -550,9 +550,19 @@ def _reading() -> Exercise:
                 _("This session is not inside TLS from its first byte: anybody on the way reads it."),
             ),
             Misconception(
+                "not-taros",
+                lambda capture: not _is_taros(capture),
+                _("This is somebody else's maildrop: it is taro who reads."),
+            ),
+            Misconception(
+                "refused",
+                lambda capture: any(turn.code == "-ER" for turn in opened_turns(capture)),
+                _("The server refused something. Is the password taro's, and is there a letter of this number?"),
+            ),
+            Misconception(
                 "only-looked",
                 lambda capture: not _fetched(capture),
-                _("taro logged in, but he fetched nothing: no RETR was sent."),
+                _("taro logged in, but he fetched nothing: no RETR was answered with a letter."),
             ),
         ),
         hints=(
@@ -567,5 +577,10 @@ def _inside(capture: Capture) -> bool:
     return bool(capture.flows) and all(flow.protocol is Protocol.POP3S for flow in capture.flows)
 
 
+def _is_taros(capture: Capture) -> bool:
+    return expose(opened(capture))[Fact.LOGIN_NAME].value == "taro"
+
+
 def _fetched(capture: Capture) -> bool:
-    return any(command.verb == "RETR" for talk in opened(capture) for command in talk.commands)
+    answers = {turn.code for turn in opened_turns(capture) if turn.verb == "RETR"}
+    return _is_taros(capture) and "+OK" in answers

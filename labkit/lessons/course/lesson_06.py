@@ -7,6 +7,7 @@ from labkit.decode.conversation import Kind, Line, Protocol
 from labkit.decode.exposure import Fact, Verdict
 from labkit.lessons.evidence import (
     Missing,
+    holds_a_letter,
     login_lines,
     opened,
     pop3_flows,
@@ -508,6 +509,11 @@ def _nothing_to_strip() -> Exercise:
                 lambda capture: any(flow.protocol is Protocol.POP3S for flow in capture.flows),
                 _("This connection cannot be stripped, but it only reads: let hanako send."),
             ),
+            Misconception(
+                "not-sent",
+                lambda capture: not holds_a_letter(capture),
+                _("There was nothing to strip, and no letter either: the server refused, or the program gave up."),
+            ),
         ),
         hints=(
             _("It is another policy of the provider: `list(labkit.POLICIES)` names them."),
@@ -519,4 +525,5 @@ def _nothing_to_strip() -> Exercise:
 
 def _cannot_be_stripped(capture: Capture) -> bool:
     protocols = {flow.protocol for flow in capture.flows}
-    return protocols == {Protocol.SMTPS} and verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN
+    hidden = verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN
+    return protocols == {Protocol.SMTPS} and hidden and holds_a_letter(capture)

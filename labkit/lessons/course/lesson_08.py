@@ -14,6 +14,7 @@ from labkit.decode.exposure import Exposure, Fact, Verdict, expose
 from labkit.lessons.evidence import Missing, login_lines, policy_on_the_wire, pop3_flows, pop3_turns, verdict
 from labkit.lessons.kinds import Labels, Number, Proof, Text
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
+from labkit.mail.accounts import Account
 from labkit.provider import Provider
 from labkit.texts import _
 
@@ -534,6 +535,13 @@ def _strong() -> Exercise:
                 _("It fell: so short a password is found by trying all there are."),
             ),
             Misconception(
+                "own-name",
+                lambda provider: _weakness(provider) == "own",
+                _(
+                    "It held against this list only. Part of it is kenji's name or address, which everybody tries for kenji."
+                ),
+            ),
+            Misconception(
                 "pattern",
                 lambda provider: _weakness(provider) == "pattern",
                 _(
@@ -591,8 +599,8 @@ def _tries() -> Iterator[str]:
 def _weakness(provider: Provider) -> str:
     """What is wrong with kenji's password at a provider, as somebody finds who records him reading; "" when nothing is.
 
-    The name of the attack that finds it; "hidden" when there is nothing to attack; "pattern" or "few" when no attack of
-    these finds it and others would. Raises LabError when he cannot read there.
+    The name of the attack that finds it; "hidden" when there is nothing to attack; "own", "pattern" or "few" when no
+    attack of these finds it and others would. Raises LabError when he cannot read there.
     """
     if "kenji" not in provider.accounts:
         raise Missing(_("This provider has no account kenji: name it in `accounts`."))
@@ -601,11 +609,16 @@ def _weakness(provider: Provider) -> str:
     if verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN:
         return "hidden"
     found = (name for name, words in _ATTACKS.items() if guess(capture, words()).password is not None)
-    return next(found, "") or _looks_weak(provider.accounts["kenji"].password)
+    return next(found, "") or _looks_weak(provider.accounts["kenji"])
 
 
-def _looks_weak(password: str) -> str:
-    """ "few" for what is short, "pattern" for what is made of words, years, rows of keys or repeats, or ""."""
+def _looks_weak(account: Account) -> str:
+    """ "own" for what has the account's names in it, "few" for what is short, "pattern" for what is made of words, years,
+    rows of keys or repeats, or "".
+    """
+    password, own = account.password, re.findall(r"\w{3,}", f"{account.address} {account.full_name} {account.login}")
+    if any(word.casefold() in password.casefold() for word in own):
+        return "own"
     if len(password) < _LEAST:
         return "few"
     rest = re.sub("|".join(sorted(filter(_telling, WORDS), key=len, reverse=True)), "", password, flags=re.IGNORECASE)

@@ -21,7 +21,6 @@ from labkit.probing import Grade, probe
 from labkit.provider import Provider
 from labkit.texts import _
 
-_OLD = PROFILES[3].name
 _ENCRYPTED = ("STARTTLS", "SSL", "SSL + SCRAM")
 _OPEN = (Verdict.READABLE, Verdict.ENCODED, Verdict.GUESSABLE)
 
