@@ -284,9 +284,14 @@ def _no_collecting() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-            if not gc.get_freeze_count():  # nobody else keeps objects there, which would be let go of with ours
+            if (
+                gc.get_freeze_count() <= _FROZEN_AT_FIRST
+            ):  # else somebody keeps objects there: they would be let go of, too
                 gc.freeze()
                 gc.unfreeze()
+
+
+_FROZEN_AT_FIRST = gc.get_freeze_count()  # Python 3.12 begins with some
 
 
 def _read_in_place(frames: Frames, connections: "_Connections", report: Progress) -> None:

@@ -15,6 +15,7 @@ from labkit.wire import pcap
 from labkit.wire.endpoints import Endpoint
 from labkit.wire.flows import Burst, Flow, Gap, Segment, Side, Stream, reassemble
 from labkit.wire.frames import Frame
+from tests.benchmarks import reading
 from tests.conftest import SHARED, examples
 from tests.wire.building import ACK, CLIENT, FIN, PSH, RST, SERVER, SYN, handshake, ipv4, segment
 
@@ -436,6 +437,20 @@ def test_the_search_for_garbage_is_left_as_it_was(collecting: bool) -> None:
     finally:
         (gc.enable if before else gc.disable)()
     assert seen == [False]
+
+
+def test_what_was_read_is_not_searched_for_garbage(tmp_path: Path) -> None:
+    path, searched = tmp_path / "mail.pcap", []
+    reading.make(path, 20_000)
+    frames = pcap.read(path).frames
+    gc.callbacks.append(lambda _phase, info: searched.append(info["generation"]))
+    try:
+        flows = reassemble(frames)
+        more = [[] for _time in range(50)]
+    finally:
+        gc.callbacks.pop()
+    assert (len(flows) > 600, len(more)) == (True, 50)
+    assert searched == []
 
 
 def test_a_hostile_order_costs_no_more_than_a_sort() -> None:
