@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from labkit.decode import pop3, smtp, tls
+from labkit.decode.fates import Fate, fates
 from labkit.decode.fields import text
 from labkit.decode.lines import (
     Command,
@@ -141,6 +142,17 @@ class Conversation:
         scan: Callable[..., Reading] = self._decoder.scan
         flow = self.flow
         return scan(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self._greeting)
+
+    @cached_property
+    def _fates(self) -> list[tuple[int, int, Fate]]:
+        return fates(self._reading)
+
+    def fate(self, side: Side, position: int) -> Fate:
+        """What became of the login or mail transaction that a byte belongs to; ACCEPTED where it belongs to none."""
+        index = bisect_right(self._fates, position, key=lambda told: told[0]) - 1
+        if side is Side.SERVER or index < 0 or position >= self._fates[index][1]:
+            return Fate.ACCEPTED
+        return self._fates[index][2]
 
     @cached_property
     def session(self) -> TlsSession | None:

@@ -3,7 +3,8 @@
 For each fact about a mail exchange there is a verdict, the value where it can be had, and the packet and bytes that gave
 it away. Nothing here may know what the lab knows: it sees conversations without a key, and nothing else.
 
-A fact is read from the spans: their fields say what they are, their visibility says how much it takes to read them.
+A fact is read from the spans: their fields say what they are, their visibility says how much it takes to read them. Of what
+is as readable, that counts which came further: the login that was let in, the transaction that was accepted.
 """
 
 import re
@@ -15,6 +16,7 @@ from itertools import dropwhile
 from typing import NamedTuple
 
 from labkit.decode.conversation import Conversation, Protocol
+from labkit.decode.fates import Fate
 from labkit.decode.spans import Span, Visibility
 from labkit.decode.tls import Record, TlsSession
 from labkit.texts import _
@@ -115,6 +117,7 @@ class _Found(NamedTuple):
     """A span that tells a fact, and where it is."""
 
     verdict: Verdict
+    fate: Fate
     rank: int
     flow: Flow
     side: Side
@@ -146,16 +149,19 @@ def _told(conversation: Conversation) -> Iterator[tuple[Fact, _Found]]:
             fact, rank = ranked
             value, verdict = _value(span)
             if value or verdict is Verdict.GUESSABLE:
-                yield fact, _Found(verdict, rank, flow, side, span.start, span.end, value)
+                fate = conversation.fate(side, span.start)
+                yield fact, _Found(verdict, fate, rank, flow, side, span.start, span.end, value)
     for start, end, size in _chunked(conversation.client_spans):
         words = _("{count} octets").format(count=size)
-        yield Fact.MESSAGE_SIZE, _Found(Verdict.READABLE, 2, flow, Side.CLIENT, start, end, words)
+        fate = conversation.fate(Side.CLIENT, end - 1)
+        yield Fact.MESSAGE_SIZE, _Found(Verdict.READABLE, fate, 2, flow, Side.CLIENT, start, end, words)
     if conversation.session is not None:
         estimate = _size_under_tls(conversation.session, conversation.protocol)
         if estimate:
             first, last, size = estimate
             words = _("at most {count} octets").format(count=size)
-            yield Fact.MESSAGE_SIZE, _Found(Verdict.SIZE_ONLY, 0, flow, first.side, first.start, last.end, words)
+            bound = _Found(Verdict.SIZE_ONLY, Fate.ACCEPTED, 0, flow, first.side, first.start, last.end, words)
+            yield Fact.MESSAGE_SIZE, bound
 
 
 def _chunked(spans: tuple[Span, ...]) -> Iterator[tuple[int, int, int]]:
@@ -203,11 +209,10 @@ def _finding(fact: Fact, found: list[_Found], conversations: tuple[Conversation,
     if not found:
         hidden = any(_could_hold(conversation, fact) for conversation in conversations)
         return Finding(fact, Verdict.HIDDEN if hidden else Verdict.NOT_SENT)
-    best = min(found, key=lambda told: (_ORDER[told.verdict], told.rank))
+    best = min(found, key=lambda told: (_ORDER[told.verdict], told.fate, told.rank))
     value = best.value and _neat(best.value)
     if fact is Fact.RECIPIENTS:
-        same = (told.value for told in found if (told.verdict, told.rank) == (best.verdict, best.rank) and told.value)
-        value = ", ".join(dict.fromkeys(map(_neat, same)))
+        value = ", ".join(dict.fromkeys(_neat(told.value) for told in found if _beside(best, told) and told.value))
     return Finding(
         fact=fact,
         verdict=best.verdict,
@@ -219,6 +224,12 @@ def _finding(fact: Fact, found: list[_Found], conversations: tuple[Conversation,
         start=best.start,
         end=best.end,
     )
+
+
+def _beside(best: _Found, told: _Found) -> bool:
+    """Whether a recipient is one as the best is: who was refused is not, unless nobody else is there."""
+    least = max(best.fate, Fate.BEGUN)
+    return (told.verdict, told.rank) == (best.verdict, best.rank) and told.fate <= least
 
 
 def _neat(value: str) -> str:

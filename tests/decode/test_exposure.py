@@ -114,6 +114,28 @@ def test_the_most_revealing_flow_counts() -> None:
     assert (exposure[Fact.PASSWORD].verdict, exposure[Fact.PASSWORD].flow) == (Verdict.READABLE, 3)
 
 
+def test_the_login_that_was_let_in_counts() -> None:
+    wrong: Turns = [(C, b"USER taro\r\n"), (S, b"+OK\r\n"), (C, b"PASS guess\r\n"), (S, b"-ERR no\r\n")]
+    exposure = exposed((110, reading(a_letter(), wrong + USER_PASS)))
+    assert (exposure[Fact.LOGIN_NAME].value, exposure[Fact.PASSWORD].value) == ("hanako", "secret")
+    assert exposed((110, [(S, b"+OK\r\n"), *wrong]))[Fact.PASSWORD].value == "guess"
+
+
+def test_the_transaction_that_was_accepted_counts() -> None:
+    refused: Turns = [
+        (C, b"MAIL FROM:<forged@nowhere.example>\r\nRCPT TO:<nobody@mail.example>\r\nDATA\r\n"),
+        (S, b"553 no\r\n503 no\r\n503 no\r\n"),
+        (C, b"RSET\r\n"),
+        (S, b"250 ok\r\n"),
+    ]
+    exposure = exposed((25, sending(a_letter(), refused)))
+    assert exposure[Fact.SENDER].value == "hanako@mail.example"
+    assert exposure[Fact.RECIPIENTS].value == "taro@mail.example, jiro@elsewhere.example"
+    alone = exposed((25, [(S, b"220 mail.example ESMTP\r\n"), *refused]))
+    assert alone[Fact.SENDER].value == "forged@nowhere.example"
+    assert alone[Fact.RECIPIENTS].value == "nobody@mail.example"
+
+
 def test_what_a_plain_session_tells() -> None:
     message = a_letter()
     exposure = exposed((25, sending(message, size=len(message))))
