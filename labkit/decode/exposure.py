@@ -12,15 +12,16 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import dropwhile
+from itertools import dropwhile, groupby
 from typing import NamedTuple
 
 from labkit.decode.conversation import Conversation, Protocol
 from labkit.decode.fates import Fate
+from labkit.decode.fields import octets
 from labkit.decode.spans import Span, Visibility
 from labkit.decode.tls import Record, TlsSession
 from labkit.texts import _
-from labkit.wire.flows import Flow, Side
+from labkit.wire.flows import Flow, Side, Stream
 
 
 class Fact(StrEnum):
@@ -95,7 +96,11 @@ SOURCES: Mapping[Fact, tuple[str, ...]] = {
     Fact.ATTACHMENT: ("message.attachment", "message.attached"),
     Fact.CLIENT_NAME: ("smtp.ehlo.client",),
     Fact.SERVER_NAME: ("smtp.greeting.server", "smtp.ehlo.server", "tls.sni.name", "x509.subject"),
-    Fact.MESSAGE_SIZE: ("smtp.parameter.size", "pop3.retr.octets", "smtp.content", "pop3.content"),
+    Fact.MESSAGE_SIZE: (
+        "smtp.parameter.size",
+        "pop3.retr.octets",
+        "pop3.list.size",
+    ),  # where no message can be measured
 }
 _RANK = {field: (fact, rank) for fact, fields in SOURCES.items() for rank, field in enumerate(fields)}
 _VERDICTS = {
@@ -106,8 +111,10 @@ _VERDICTS = {
     Visibility.HIDDEN: Verdict.HIDDEN,
 }
 _ORDER = {verdict: number for number, verdict in enumerate(Verdict)}
-_SIZES = {"smtp.content", "pop3.content"}  # spans around a message: how long they are tells its size
+_MEASURED, _AT_LEAST = -1, len(SOURCES[Fact.MESSAGE_SIZE])  # ranks: a whole message counts most, a part of one least
+_MESSAGES = {"smtp.content", "pop3.content"}  # spans around a message: how long they are tells its size
 _NOT_MESSAGE = {"message.terminator", "message.stuffing"}
+_NUMBER = re.compile(r"\s*([0-9]{1,20})\s*")
 _MORE_THAN_LINE_ENDS = re.compile(r"[^\r\n]")
 _CLIENT_ONLY_IN_SMTP = {Fact.CLIENT_NAME}
 _POP3 = {Protocol.POP3, Protocol.POP3S}
@@ -142,59 +149,84 @@ def expose(conversations: Iterable[Conversation]) -> Exposure:
 def _told(conversation: Conversation) -> Iterator[tuple[Fact, _Found]]:
     flow = conversation.flow
     for side in Side:
-        for span in _walk(conversation.spans(side)):
-            ranked = _RANK.get(span.field)
-            if ranked is None:
-                continue
-            fact, rank = ranked
-            value, verdict = _value(span)
+        for span, fate in _fated(conversation, side):
+            fact, rank = _RANK[span.field]
+            value, verdict = _value(fact, span)
             if value or verdict is Verdict.GUESSABLE:
-                fate = conversation.fate(side, span.start)
                 yield fact, _Found(verdict, fate, rank, flow, side, span.start, span.end, value)
-    for start, end, size in _chunked(conversation.client_spans):
-        words = _("{count} octets").format(count=size)
-        fate = conversation.fate(Side.CLIENT, end - 1)
-        yield Fact.MESSAGE_SIZE, _Found(Verdict.READABLE, fate, 2, flow, Side.CLIENT, start, end, words)
+        for start, end, size, whole in _measured(conversation.spans(side), flow.stream(side)):
+            rank, words = (_MEASURED, "{size}") if whole else (_AT_LEAST, _("at least {size}"))
+            value, fate = words.format(size=octets(size)), conversation.fate(side, end - 1)
+            yield Fact.MESSAGE_SIZE, _Found(Verdict.READABLE, fate, rank, flow, side, start, end, value)
     if conversation.session is not None:
         estimate = _size_under_tls(conversation.session, conversation.protocol)
         if estimate:
             first, last, size = estimate
-            words = _("at most {count} octets").format(count=size)
+            words = _("at most {size}").format(size=octets(size))
             bound = _Found(Verdict.SIZE_ONLY, Fate.ACCEPTED, 0, flow, first.side, first.start, last.end, words)
             yield Fact.MESSAGE_SIZE, bound
 
 
-def _chunked(spans: tuple[Span, ...]) -> Iterator[tuple[int, int, int]]:
-    """For each message sent with BDAT: where its chunks begin and end, and how many octets they have together."""
-    start, size, last = -1, 0, False
-    for number, span in enumerate(spans):
-        if span.field == "smtp.bdat":
-            last = any(child.field == "smtp.bdat.last" for child in span.children)
-        elif span.field == "smtp.chunk":
-            start = span.start if start < 0 else start
-            size += span.end - span.start
-            if last or number == len(spans) - 1:
-                yield start, span.end, size
-                start, size = -1, 0
+def _fated(conversation: Conversation, side: Side) -> Iterator[tuple[Span, Fate]]:
+    """Every span that tells a fact, and how far it came; of a LIST, the message that the client then asked for."""
+    asked = (command.argument for command in conversation.commands if command.verb in ("RETR", "TOP"))
+    wanted = next(asked, "").partition(" ")[0]
+    number = ""
+    for span in _walk(conversation.spans(side)):
+        if span.field == "pop3.list.number":
+            number = span.value
+        if span.field in _RANK:
+            passed_over = span.field == "pop3.list.size" and number != wanted
+            yield span, Fate.BEGUN if passed_over else conversation.fate(side, span.start)
+
+
+def _measured(spans: tuple[Span, ...], stream: Stream) -> Iterator[tuple[int, int, int, bool]]:
+    """For each message in the clear: where it begins and ends, its octets, and whether all of it was captured."""
+    for start, end, size, complete in (*_dotted(spans), *_chunked(spans)):
+        yield start, end, size, complete and not any(start <= gap.at < end for gap in stream.gaps)
+
+
+def _dotted(spans: tuple[Span, ...]) -> Iterator[tuple[int, int, int, bool]]:
+    """The messages that end with a single dot; neither it nor stuffed dots belong to them."""
+    for span in spans:
+        if span.field in _MESSAGES:
+            size = span.end - span.start - sum(part.end - part.start for part in _overhead(span))
+            yield span.start, span.end, size, span.children[-1].field == "message.terminator"
+
+
+def _chunked(spans: tuple[Span, ...]) -> Iterator[tuple[int, int, int, bool]]:
+    """The messages sent with BDAT: a message has as many octets as its chunks have together (RFC 3030 section 2)."""
+    for chunked, together in groupby(spans, key=lambda span: span.field in ("smtp.bdat", "smtp.chunk")):
+        found = tuple(together) if chunked else ()
+        chunks = [span for span in found if span.field == "smtp.chunk"]
+        if chunks:
+            told = [child for span in found if span.field == "smtp.bdat" for child in span.children]
+            announced = sum(_number(child.value) or 0 for child in told if child.field == "smtp.bdat.size")
+            size = sum(span.end - span.start for span in chunks)
+            whole = size == announced and any(child.field == "smtp.bdat.last" for child in told)
+            yield chunks[0].start, chunks[-1].end, size, whole
+
+
+def _number(value: str) -> int | None:
+    found = _NUMBER.fullmatch(value)
+    return int(found[1]) if found else None
 
 
 def _walk(spans: Iterable[Span]) -> Iterator[Span]:
     """Every span, outer ones first; inside one that tells a fact nothing else tells the same."""
     for span in spans:
         yield span
-        if span.children and (span.field not in _RANK or span.field in _SIZES):
+        if span.children and span.field not in _RANK:
             yield from _walk(span.children)
 
 
-def _value(span: Span) -> tuple[str | None, Verdict]:
-    if span.field in _SIZES:
-        count = span.end - span.start - sum(part.end - part.start for part in _overhead(span))
-        return _("{count} octets").format(count=count), Verdict.READABLE
+def _value(fact: Fact, span: Span) -> tuple[str | None, Verdict]:
     verdict = _VERDICTS[span.visibility]
     if verdict is Verdict.GUESSABLE:
         return None, verdict
-    if span.field in ("smtp.parameter.size", "pop3.retr.octets"):
-        return (_("{count} octets").format(count=span.value.strip()) if span.value.strip().isdigit() else None), verdict
+    if fact is Fact.MESSAGE_SIZE:
+        declared = _number(span.value)
+        return (None if declared is None else octets(declared)), verdict
     return (span.value if _MORE_THAN_LINE_ENDS.search(span.value) else None), verdict
 
 

@@ -23,7 +23,6 @@ class Fate(IntEnum):
 _BEGINS = {"MAIL", "USER", "APOP", "AUTH"}
 _GOES_ON = {"RCPT", "DATA", "BDAT", "PASS"}
 _PROVES = {"PASS", "APOP", "AUTH"}
-_MESSAGE = {Role.CONTENT, Role.CHUNK}
 
 
 def fates(reading: Reading) -> list[tuple[int, int, Fate]]:
@@ -40,7 +39,7 @@ def _told(group: list[tuple[Unit, str]]) -> Iterator[tuple[int, int, Fate]]:
 
 def _fate(last: Unit, code: str) -> Fate:
     """Of the whole, from its last unit and the code that answered it."""
-    if last.role in _MESSAGE:
+    if last.role is Role.CONTENT or last.about == "BDAT":
         return Fate.ACCEPTED if code.startswith("2") else Fate.HANDED_OVER
     if last.about in _PROVES and _refused(code):
         return Fate.REFUSED

@@ -23,6 +23,11 @@ def text(data: bytes) -> str:
     return data.decode("utf-8", "backslashreplace")
 
 
+def octets(count: int) -> str:
+    """So many octets, in words."""
+    return _("1 octet") if count == 1 else _("{count} octets").format(count=count)
+
+
 class Cutter:
     """Cuts data[start:end] into spans that touch. What a field does not say itself, it has from the field around it."""
 

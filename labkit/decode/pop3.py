@@ -381,8 +381,7 @@ def _server_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
         elif unit.role is Role.CONTENT:
             stop = terminator_start(data, unit.start, unit.end)
             inside = content(data, unit.start, unit.end, stop)
-            meaning = _("The message, as the server hands it over.")
-            tiles.nest("pop3.content", meaning, "RFC 1939 section 5", inside)
+            tiles.nest(*_handed_over(unit), inside)
         elif unit.role is Role.LISTING:
             _listing(tiles, unit)
         elif unit.role is Role.FRAGMENT:
@@ -390,6 +389,14 @@ def _server_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
         else:
             _status(tiles, unit, follows)
     return tuple(tiles.spans)
+
+
+def _handed_over(unit: Unit) -> tuple[str, str, str]:
+    """Field, meaning and source of a message, or of the part of one that TOP asks for."""
+    if unit.about == "TOP":
+        meaning = _("The headers of a message, and as many lines of its body as the client asked for.")
+        return "pop3.excerpt", meaning, "RFC 1939 section 7"
+    return "pop3.content", _("The message, as the server hands it over."), "RFC 1939 section 5"
 
 
 def _challenge(tiles: Tiles, unit: Unit) -> None:
@@ -459,12 +466,14 @@ def _answer(tiles: Tiles, stop: int, unit: Unit, follows: Unit | None) -> None:
         announced = _OCTETS.match(tiles.data, tiles.at, stop)
         if announced:
             meaning = _octets_meaning(tiles.data, int(announced.group(1)[:20]), unit.about, follows)
-            tiles.add(announced.end(), "pop3.retr.octets", meaning, "RFC 1939 section 5")
+            tiles.add(announced.end(), f"pop3.{unit.about.lower()}.octets", meaning, "RFC 1939 section 5")
 
 
 def _octets_meaning(data: bytes, announced: int, verb: str, follows: Unit | None) -> str:
     """What the server announced beside what came: without the terminator and without stuffed dots (RFC 1939 section 11)."""
-    if verb == "TOP" or follows is None or follows.role is not Role.CONTENT:
+    if verb == "TOP":
+        return _("A number of octets: whether of the whole message or of what follows, only the server knows.")
+    if follows is None or follows.role is not Role.CONTENT:
         return _("The size of the message in octets, as the server announces.")
     stop = terminator_start(data, follows.start, follows.end)
     came = stop - follows.start - stuffing(data, follows.start, stop)

@@ -11,7 +11,7 @@ import pytest
 from labkit.decode.conversation import Conversation, converse
 from labkit.decode.decrypt import parse_keylog
 from labkit.decode.exposure import SOURCES, Exposure, Fact, Verdict, expose
-from labkit.wire.flows import Side
+from labkit.wire.flows import Gap, Side
 from tests.decode.conftest import C, S, flow_from, flow_of
 from tests.decode.handshakes import Maker
 
@@ -157,6 +157,76 @@ def test_what_a_plain_session_tells() -> None:
 def test_the_size_is_counted_where_nobody_declares_it() -> None:
     message = a_letter()
     assert exposed((25, sending(message)))[Fact.MESSAGE_SIZE].value == f"{len(message)} octets"
+
+
+def test_what_was_seen_counts_more_than_what_was_declared() -> None:
+    message = a_letter()
+    size = exposed((25, sending(message, size=9)))[Fact.MESSAGE_SIZE]
+    assert size.value == f"{len(message)} octets"
+    lie = reading(message, USER_PASS)
+    lie[-3] = (S, b"+OK 9 octets\r\n" + stuffed(message))
+    assert exposed((110, lie))[Fact.MESSAGE_SIZE].value == f"{len(message)} octets"
+
+
+def test_what_was_declared_counts_more_than_a_part() -> None:
+    said = sending(a_letter(), size=1234)[:-4]
+    said.append((C, b"Subject: Hello\r\n"))
+    assert exposed((25, said))[Fact.MESSAGE_SIZE].value == "1234 octets"
+    said = sending(a_letter())[:-4]
+    said.append((C, b"x"))
+    assert exposed((25, said))[Fact.MESSAGE_SIZE].value == "at least 1 octet"
+
+
+def test_a_message_with_a_hole_is_larger_than_what_was_captured() -> None:
+    message = a_letter()
+    said = sending(message)
+    hole = sum(len(octets) for side, octets in said[:-4] if side is C) + 40
+    flow = flow_of(said, gaps={C: (Gap(hole, 100),)})
+    assert expose([converse(flow)])[Fact.MESSAGE_SIZE].value == f"at least {len(message)} octets"
+
+
+@pytest.mark.parametrize("declared", ["9" * 5000, "²", "-1", ""])
+def test_a_declared_size_that_is_no_number_tells_nothing(declared: str) -> None:
+    said = sending(a_letter())[:-6]
+    said[-4] = (C, f"MAIL FROM:<hanako@mail.example> SIZE={declared}\r\n".encode())
+    assert exposed((25, said))[Fact.MESSAGE_SIZE].verdict is Verdict.NOT_SENT
+
+
+LIST: Turns = [(C, b"LIST\r\n"), (S, b"+OK\r\n1 4088\r\n2 15328\r\n6 3543\r\n.\r\n")]
+TOP: Turns = [(C, b"TOP 6 0\r\n"), (S, b"+OK 1930 octets\r\nSubject: Hello\r\n\r\n.\r\n")]
+
+
+@pytest.mark.parametrize(
+    ("said", "size"),
+    [
+        (LIST, "4088 octets"),
+        (LIST + TOP, "3543 octets"),
+        ([(C, b"LIST 6\r\n"), (S, b"+OK 6 3543\r\n"), *TOP], "3543 octets"),
+        (TOP, None),  # headers and some lines are not the message
+        ([*LIST, (C, b"RETR 6\r\n"), (S, b"+OK\r\nSubject: Hello\r\n\r\nx\r\n.\r\n")], "21 octets"),
+    ],
+)
+def test_the_size_that_a_listing_gives(said: Turns, size: str | None) -> None:
+    exposure = exposed((110, [(S, b"+OK\r\n"), *USER_PASS, *said]))
+    assert exposure[Fact.MESSAGE_SIZE].value == size
+
+
+def test_a_chunk_that_was_cut_is_not_the_message() -> None:
+    said: Turns = [(S, b"220 x\r\n"), (C, b"BDAT 100 LAST\r\nSubject: Hello\r\n")]
+    assert exposed((25, said))[Fact.MESSAGE_SIZE].value == "at least 16 octets"
+
+
+def test_chunks_of_two_messages_are_not_added_up() -> None:
+    said: Turns = [
+        (S, b"220 x\r\n"),
+        (C, b"MAIL FROM:<a@x>\r\nBDAT 7\r\nA: b\r\n\r"),
+        (S, b"250 ok\r\n250 ok\r\n"),
+        (C, b"BDAT 0 LAST\r\n"),
+        (S, b"250 ok\r\n"),
+        (C, b"MAIL FROM:<a@x>\r\nBDAT 8 LAST\r\nA: b\r\n\r\n"),
+        (S, b"250 ok\r\n250 ok\r\n"),
+    ]
+    assert exposed((25, said))[Fact.MESSAGE_SIZE].value == "7 octets"
 
 
 def test_the_size_of_a_message_in_chunks_is_their_sum() -> None:
