@@ -32,6 +32,7 @@ from labkit.decode.lines import (
 )
 from labkit.decode.spans import Span, Visibility, closest, leaves
 from labkit.decode.tls import Record, TlsSession
+from labkit.decode.tls_records import UNREADABLE
 from labkit.texts import _
 from labkit.wire.flows import Burst, Flow, Segment, Side, Stream
 
@@ -82,9 +83,17 @@ def recognise(flow: Flow) -> Protocol:
     """The protocol of a flow: by what was said first, then by the server's port."""
     client, server = flow.client_stream.data, flow.server_stream.data
     if tls.looks_like_tls(client) or (not client and tls.looks_like_tls(server)):
-        return _BY_TLS_PORT.get(flow.server.port, Protocol.TLS)
+        under_tls = _BY_TLS_PORT.get(flow.server.port, Protocol.TLS)
+        return _greeted(server, under_tls) or under_tls
     by_port = _BY_PORT.get(flow.server.port, Protocol.UNKNOWN)
     return _by_content(client, server, by_port) or by_port
+
+
+def _greeted(server: bytes, under_tls: Protocol) -> Protocol | None:
+    """What a server speaks that says so in the clear, whatever the client sends: a client with the wrong port, mostly."""
+    if server[:4] in (b"220 ", b"220-") and (under_tls is Protocol.SMTPS or b"SMTP" in server[:512].upper()):
+        return Protocol.SMTP
+    return Protocol.POP3 if server[:3] == b"+OK" else None
 
 
 def _by_content(client: bytes, server: bytes, by_port: Protocol) -> Protocol | None:
@@ -250,7 +259,8 @@ class Conversation:
 
 
 def _record_line(record: Record, segment: Segment) -> Line:
-    visibility = Visibility.HIDDEN if record.encrypted else Visibility.HANDSHAKE
+    clear = Visibility.READABLE if record.content_type == UNREADABLE else Visibility.HANDSHAKE
+    visibility = Visibility.HIDDEN if record.encrypted else clear
     packet, time = segment.packet, segment.time
     return Line(record.side, Kind.TLS, record.start, record.end, record.about, visibility, packet, time)
 

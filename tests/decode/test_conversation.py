@@ -42,6 +42,11 @@ SMTP_INSIDE = (
         (9999, [(C, CLIENT_HELLO)], Protocol.TLS),
         (465, [(C, CLIENT_HELLO)], Protocol.SMTPS),
         (995, [(C, CLIENT_HELLO)], Protocol.POP3S),
+        (465, [(C, CLIENT_HELLO), (S, b"220 x ready\r\n")], Protocol.SMTP),
+        (465, [(S, b"220-x\r\n220 x\r\n"), (C, CLIENT_HELLO)], Protocol.SMTP),
+        (9999, [(C, CLIENT_HELLO), (S, b"220 x ESMTP\r\n")], Protocol.SMTP),
+        (9999, [(C, CLIENT_HELLO), (S, b"220 FTP ready\r\n")], Protocol.TLS),
+        (995, [(C, CLIENT_HELLO), (S, b"+OK ready\r\n")], Protocol.POP3),
         (25, [], Protocol.SMTP),
         (587, [], Protocol.SMTP),
         (2525, [(S, b"554 no\r\n")], Protocol.SMTP),
@@ -79,6 +84,23 @@ def test_lines_are_in_the_order_of_the_wire_even_when_commands_are_pipelined() -
         "QUIT",
     ]
     assert [line.packet for line in conversation.lines] == sorted(line.packet for line in conversation.lines)
+
+
+def test_a_client_that_speaks_tls_to_a_server_in_the_clear() -> None:
+    said = [(S, b"220 x ESMTP\r\n"), (C, CLIENT_HELLO), (S, b"402 4.5.2 what?\r\n")]
+    conversation = converse(flow_of(said, port=465))
+    assert [(line.text.split(",")[0], line.visibility) for line in conversation.lines] == [
+        ("220 x ESMTP", Visibility.READABLE),
+        ("ClientHello", Visibility.HANDSHAKE),
+        ("402 4.5.2 what?", Visibility.READABLE),
+    ]
+    assert [reply.code for reply in conversation.replies] == ["220", "402"]
+
+
+def test_what_is_no_tls_record_is_readable() -> None:
+    conversation = converse(flow_of([(C, CLIENT_HELLO), (S, b"HTTP/1.1 400 no\r\n\r\n")], port=465))
+    line = conversation.lines[-1]
+    assert (line.text, line.visibility) == ("19 bytes that are not a TLS record", Visibility.READABLE)
 
 
 def test_each_line_and_command_knows_the_packet_that_its_first_byte_came_in() -> None:
