@@ -347,7 +347,7 @@ CODES = {
     "334": "Go on with AUTH.",
     "354": "Send the message, and end it with a line that holds a single dot.",
     "421": "The service is not available; the connection is closed.",
-    "432": "The password has to be changed first.",
+    "432": "A password transition is needed: one login with PLAIN lets the server store what this mechanism needs.",
     "450": "Not done: the mailbox is busy or blocked for now.",
     "451": "Not done: an error while it was being processed.",
     "452": "Not done: not enough storage, or too many recipients.",
@@ -359,7 +359,7 @@ CODES = {
     "503": "The commands come in the wrong order.",
     "504": "The parameter or mechanism is not offered.",
     "521": "This host takes no mail.",
-    "523": "The message is too large.",
+    "523": "Encryption is needed before this mechanism is used.",
     "530": "The client has to prove who it is, or encrypt, first.",
     "534": "This mechanism is too weak for this account.",
     "535": "The proof was not accepted: name or password are wrong.",
@@ -376,7 +376,7 @@ _CODE_SOURCES = {
     "235": "RFC 4954 section 6",
     "334": "RFC 4954 section 4",
     "432": "RFC 4954 section 6",
-    "523": "RFC 4954 section 6",
+    "523": "RFC 5248 section 2.4",
 }
 _CODE_SOURCES |= dict.fromkeys(("454", "530", "534", "535", "538"), "RFC 4954 section 6, RFC 3207 section 4")
 _CODE_SOURCES |= dict.fromkeys(("521", "556"), "RFC 7504 section 3")
@@ -427,9 +427,10 @@ _DETAILS = {
     "7.1": "delivery is not permitted",
     "7.4": "the security feature is not supported",
     "7.8": "the credentials are wrong",
-    "7.9": "the mechanism is too weak",
-    "7.11": "encryption is needed for this mechanism",
-    "7.12": "the password has to be changed",
+    "7.9": "the authentication mechanism is too weak",
+    "7.10": "encryption is needed",
+    "7.11": "encryption is needed for this authentication mechanism",
+    "7.12": "a password transition is needed",
 }
 _SYNTAX = "RFC 5321 section 4.1.1"
 

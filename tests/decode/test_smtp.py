@@ -284,3 +284,20 @@ def test_the_listing_makes_no_spans_and_follows_the_replies() -> None:
     assert [command.verb for command in smtp.commands(flow.client_stream, flow.server_stream)] == ["EHLO", "AUTH"]
     reading = smtp.scan(flow.client_stream, flow.server_stream)
     assert [unit.role for unit in reading.client] == [Role.COMMAND, Role.COMMAND, Role.RESPONSE]
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "detail"),
+    [
+        ("432 4.7.12", "A password transition is needed", "a password transition is needed"),
+        ("523 5.7.10", "Encryption is needed", "encryption is needed"),
+        ("534 5.7.9", "mechanism is too weak", "the authentication mechanism is too weak"),
+        ("538 5.7.11", "encrypted connection only", "encryption is needed for this authentication mechanism"),
+    ],
+)
+def test_what_a_refused_mechanism_is_refused_for(reply: str, code: str, detail: str) -> None:
+    """RFC 4954 section 6, RFC 5248 section 2.4."""
+    said = [(S, b"220 x\r\n"), (C, b"AUTH PLAIN =\r\n"), (S, f"{reply} no\r\n".encode())]
+    told = {span.field: span for span in leaves(converse(flow_of(said)).server_spans)}
+    assert code in told["smtp.code"].meaning
+    assert f"About: {detail}." in told["smtp.enhanced"].meaning
