@@ -85,6 +85,7 @@ SOURCES: Mapping[Fact, tuple[str, ...]] = {
         "pop3.pass.password",
         "sasl.plain.password",
         "sasl.login.password",
+        "sasl.oauth.token",
         "sasl.cram.digest",
         "sasl.scram.proof",
         "pop3.apop.digest",
@@ -227,7 +228,11 @@ def _value(fact: Fact, span: Span) -> tuple[str | None, Verdict]:
     if fact is Fact.MESSAGE_SIZE:
         declared = _number(span.value)
         return (None if declared is None else octets(declared)), verdict
-    return (span.value if _MORE_THAN_LINE_ENDS.search(span.value) else None), verdict
+    if not _MORE_THAN_LINE_ENDS.search(span.value):
+        return None, verdict
+    if span.field == "sasl.oauth.token":  # it lets in whoever holds it (RFC 6750 section 1.2)
+        return _("access token: {token}").format(token=span.value), verdict
+    return span.value, verdict
 
 
 def _overhead(span: Span) -> Iterator[Span]:

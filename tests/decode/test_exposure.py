@@ -83,6 +83,10 @@ SCRAM: Turns = [
 ]
 
 
+XOAUTH2 = b"user=hanako\x01auth=Bearer ya29.token\x01\x01"
+OAUTHBEARER = b"n,a=hanako,\x01host=mail.example\x01port=25\x01auth=Bearer ya29.token\x01\x01"
+
+
 def exposed(*sessions: tuple[int, Turns]) -> Exposure:
     return expose(converse(flow_of(said, port=port, number=number)) for number, (port, said) in enumerate(sessions, 1))
 
@@ -104,6 +108,18 @@ def test_login_name_and_password(
     exposure = exposed((port, said))
     assert (exposure[Fact.LOGIN_NAME].verdict, exposure[Fact.LOGIN_NAME].value) == login
     assert (exposure[Fact.PASSWORD].verdict, exposure[Fact.PASSWORD].value) == password
+
+
+@pytest.mark.parametrize(("mechanism", "said"), [(b"XOAUTH2", XOAUTH2), (b"OAUTHBEARER", OAUTHBEARER)])
+def test_an_access_token_is_as_good_as_a_password(mechanism: bytes, said: bytes) -> None:
+    smtp: Turns = [(C, b"AUTH " + mechanism + b" " + base64.b64encode(said) + b"\r\n"), (S, b"235 ok\r\n")]
+    pop3: Turns = [(C, b"AUTH " + mechanism + b"\r\n"), (S, b"+ \r\n"), (C, base64.b64encode(said) + b"\r\n")]
+    for exposure in (exposed((25, sending(a_letter(), smtp))), exposed((110, reading(a_letter(), pop3)))):
+        password = exposure[Fact.PASSWORD]
+        assert (password.verdict, password.value) == (Verdict.ENCODED, "access token: Bearer ya29.token")
+        assert exposure[Fact.LOGIN_NAME].value == "hanako"
+    none: Turns = [(C, b"AUTH " + mechanism + b" " + base64.b64encode(b"auth=\x01\x01") + b"\r\n"), (S, b"535 no\r\n")]
+    assert exposed((25, sending(a_letter(), none)))[Fact.PASSWORD].verdict is Verdict.NOT_SENT
 
 
 def test_the_most_revealing_flow_counts() -> None:
