@@ -1,7 +1,7 @@
 """Capture: what a learner holds in hand. The wire's record, read with decode's eyes and shown with show's faces.
 
 What it shows is what an eavesdropper sees. `unlock` gives the same capture as its two ends see it, with a TLS key log.
-Everything is worked out when it is first asked for, anew while the recording runs, and kept once it has stopped.
+Everything is worked out when it is asked for, anew until the recording has stopped, and kept from then on.
 """
 
 import os
@@ -145,7 +145,7 @@ class Capture:
         self.stop()
 
     def start(self) -> None:
-        """Record from now on. A capture records once."""
+        """Record from now on. Raises LabError the second time, and for a file."""
         self._record.start()
 
     def stop(self) -> None:
@@ -314,7 +314,7 @@ class Capture:
             return KeyLog({})
 
     def _keep(self, name: str, make: Callable[[], T]) -> T:
-        if self._record.running:
+        if not self._record.finished:
             return make()
         if name not in self._kept:
             self._kept[name] = make()

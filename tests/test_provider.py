@@ -189,3 +189,14 @@ def test_a_taken_port_is_said_and_leaves_nothing_running() -> None:
 def test_an_unknown_switch_is_said() -> None:
     with Provider() as provider, pytest.raises(BadSetting, match="no such setting"):
         provider.client("hanako", colour="red")
+
+
+def test_a_capture_that_is_looked_at_before_it_starts_is_not_empty_for_ever() -> None:
+    with Provider() as provider:
+        capture = provider.capture()
+        assert repr(capture)
+        assert capture.exposure["subject"].verdict == "not sent"
+        with capture:
+            provider.client("hanako").send(LETTER)
+    assert capture.exposure["subject"].verdict == "readable"
+    assert "220 mail.example" in repr(capture)

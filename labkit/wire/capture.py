@@ -2,7 +2,7 @@
 
 A recording (tap, live or a file) gives frames as they were recorded. From there on there is one way: frames become flows
 between the endpoints that people know, scapy packets, and files. While a recording runs, a capture tells what there is so
-far; once it has stopped, everything is worked out once and kept.
+far, and before it starts nothing; once it has stopped, everything is worked out once and kept.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
-from labkit.errors import BadSetting, EngineUnavailable
+from labkit.errors import BadSetting, EngineUnavailable, LabError
 from labkit.texts import _
 from labkit.wire import live, pcap
 from labkit.wire.endpoints import Book, Endpoint
@@ -153,7 +153,8 @@ class FileRecording:
         self.notes = self.file.notes
 
     def start(self) -> None:
-        raise RuntimeError("a capture file is not recorded")
+        message = _("A capture file is complete and is not recorded: read it as it is, without `with` and start().")
+        raise LabError(message)
 
     def stop(self) -> None:
         """A file has ended already."""
@@ -194,11 +195,12 @@ class Capture:
         self.stop()
 
     def start(self) -> None:
-        """Record from now on. A capture records once."""
+        """Record from now on. Raises LabError the second time, and for a file."""
         if self._started:
-            raise RuntimeError("a capture records once: ask for a new one")
-        self._started = True
+            message = _("A capture records once, and this one has: ask the provider for a new one with capture().")
+            raise LabError(message)
         self._recording.start()
+        self._started = True
 
     def stop(self) -> None:
         """Record no more, once the connections that are being closed are closed. Harmless when it has stopped."""
@@ -213,6 +215,11 @@ class Capture:
     def running(self) -> bool:
         """Whether it still records."""
         return self._recording.running
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can come: it has recorded and stopped, or is a file."""
+        return (self._started or self.engine == "file") and not self.running
 
     @property
     def frames(self) -> Sequence[Frame]:
@@ -262,9 +269,9 @@ class Capture:
     def _keep(self, name: str, make: Callable[[], T]) -> T:
         if name in self._kept:
             return cast(T, self._kept[name])
-        running = self.running
+        finished = self.finished
         made = make()
-        if not running:
+        if finished:
             self._kept[name] = made
         return made
 

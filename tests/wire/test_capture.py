@@ -81,6 +81,20 @@ def test_a_capture_tells_what_there_is_so_far(network, contexts, live_or_tap):
     assert capture.frames is capture.frames
 
 
+def test_a_capture_that_is_looked_at_before_it_starts(network, contexts, live_or_tap, tmp_path):
+    listener = network.listen(Echo)
+    capture = network.record(live_or_tap)
+    assert (len(capture.frames), capture.flows, len(capture.packets)) == (0, (), 0)
+    assert not Capture.load(capture.save(tmp_path / "early.pcap")).frames
+    with capture:
+        client = Client(listener, contexts)
+        client.ask(b"hello")
+        client.quit()
+    (flow,) = capture.flows
+    assert b"hello" in flow.server_stream.data
+    assert len(capture.packets) == len(capture.frames) > 0
+
+
 def test_a_capture_that_starts_late_and_stops_early(network, contexts, book, live_or_tap):
     """Without a SYN, the book tells who the server is."""
     client = Client(network.listen(Echo), contexts)
@@ -237,8 +251,13 @@ def test_a_capture_records_once(network):
     capture = network.record("tap")
     with capture:
         pass
-    with pytest.raises(RuntimeError, match="records once"):
+    with pytest.raises(LabError, match="records once"):
         capture.start()
+
+
+def test_a_file_is_not_recorded(capture, tmp_path):
+    with pytest.raises(LabError, match="is not recorded"), Capture.load(capture.save(tmp_path / "saved.pcap")):
+        pass
 
 
 class TestEngines:
