@@ -4,13 +4,14 @@ Exit codes: 0 done, 1 done and something is wrong (doctor), 2 could not be done 
 Heavy modules are imported inside the commands, so that `labkit --help` answers at once.
 """
 
+import errno
 import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -195,13 +196,22 @@ def _for_scripts(provider: Any) -> str:
     )
 
 
-def _refuse_unwritable(pcap: Path) -> None:
-    """Say now what would otherwise be said when there is a session to lose."""
-    if pcap.suffix not in {".pcap", ".pcapng"}:
-        raise BadSetting(_("{path} is not a name for a capture: it ends in .pcap or .pcapng.").format(path=pcap))
-    if not os.access(pcap.parent, os.W_OK):
-        message = _("There is no folder to save {path} in, or none that you may write to: make it first.")
-        raise BadSetting(message.format(path=pcap))
+@contextmanager
+def _saved(capture: labkit.Capture, pcap: Path | None) -> Iterator[None]:
+    """Save the capture however its session ends: also when whoever read the dialogue has gone."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # the other end of a pipe is closed, or the terminal
+            raise
+        if pcap is not None:
+            message = _("Nobody reads the dialogue any more: the server stops, and the session goes into {path}.")
+            with suppress(OSError):
+                click.echo(message.format(path=pcap), err=True)
+        raise BrokenPipeError from None
+    finally:
+        if pcap is not None:
+            capture.save(pcap)
 
 
 class _Follower:
@@ -270,21 +280,31 @@ def serve(policy: str, smtp_port: int, pop3_port: int, pcap: Path | None, maildi
     \b
     Example: labkit serve starttls --smtp-port 2587 --pop3-port 2110 --pcap session.pcapng
     """
+    from labkit.wire.pcap import refuse_unwritable
+
     if pcap is not None:
-        _refuse_unwritable(pcap)
+        refuse_unwritable(pcap)
     stopped = threading.Event()
-    for name in (signal.SIGINT, signal.SIGTERM):
+    for name in _stopping():
         signal.signal(name, lambda *_signal: stopped.set())
     provider = labkit.Provider(policy, smtp_port=smtp_port, pop3_port=pop3_port, maildir=maildir)
-    with provider, provider.capture() as capture:
-        click.echo(_for_scripts(provider) if style == "json" else _how_to_set_up(provider))
-        sys.stdout.flush()
-        follow = _Follower(capture, style)
-        while not stopped.wait(0.2):
+    with provider:
+        capture = provider.capture()
+        with _saved(capture, pcap):
+            with capture:
+                click.echo(_for_scripts(provider) if style == "json" else _how_to_set_up(provider))
+                sys.stdout.flush()
+                follow = _Follower(capture, style)
+                while not stopped.wait(0.2):
+                    follow.print_new()
             follow.print_new()
-    follow.print_new()
-    if pcap is not None:
-        capture.save(pcap)
+
+
+def _stopping() -> Iterator[signal.Signals]:
+    """The signals that stop a server: Ctrl-C, a supervisor's, a terminal that is closed, unless nohup said to go on."""
+    yield from (signal.SIGINT, signal.SIGTERM)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        yield signal.SIGHUP
 
 
 @main.command()

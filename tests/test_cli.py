@@ -75,8 +75,10 @@ def test_compare_writes_a_page(tmp_path: Path) -> None:
         (("compare", "plaintext", "--output", "missing/folder/page"), "cannot be written"),
         (("compare", "plaintext", "--engine", "packets"), "'packets' is not one of"),
         (("serve", "plain"), "There is no policy 'plain'"),
-        (("serve", "plaintext", "--pcap", "missing/folder/session.pcapng"), "no folder to save"),
-        (("serve", "plaintext", "--pcap", "session.txt"), "ends in .pcap or .pcapng"),
+        (("serve", "plaintext", "--pcap", "missing/folder/session.pcapng"), "cannot be saved: No such file"),
+        (("serve", "plaintext", "--pcap", f"{__file__}/session.pcapng"), "cannot be saved: Not a directory"),
+        (("serve", "plaintext", "--pcap", f"{'x' * 250}.pcapng"), "cannot be saved: File name too long"),
+        (("serve", "plaintext", "--pcap", "session.txt"), "must end in .pcap or .pcapng"),
         (("serve", "plaintext", "--smtp-port", "70000"), "70000 is not in the range"),
         (("read", "missing.pcap"), "cannot be read"),
         (("read", "x", "--decode-as", "smtp"), "is not PORT=smtp"),
@@ -143,7 +145,10 @@ def serving(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], dic
             process.kill()
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+STOPS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+
+@pytest.mark.parametrize("stop", STOPS)
 def test_serve_tells_how_to_connect_shows_the_dialogue_and_stops_cleanly(stop: signal.Signals, tmp_path: Path) -> None:
     saved, mail = tmp_path / "session.pcapng", tmp_path / "mail"
     with serving("smtp-auth", "--pcap", saved, "--maildir", mail) as (process, told):
@@ -164,10 +169,55 @@ def test_serve_tells_how_to_connect_shows_the_dialogue_and_stops_cleanly(stop: s
     assert len(list((mail / "taro" / "new").iterdir())) == 1
 
 
-def test_serve_gives_other_programs_the_authority_they_must_trust() -> None:
+def test_serve_saves_the_session_when_nobody_reads_its_dialogue(tmp_path: Path) -> None:
+    saved = tmp_path / "session.pcapng"
+    with serving("plaintext", "--pcap", saved) as (process, told):
+        assert process.stdout
+        process.stdout.close()
+        with smtplib.SMTP(told["host"], told["smtp_port"]) as smtp:
+            smtp.noop()
+        assert process.wait(timeout=20) == 0
+        assert process.stderr
+        assert process.stderr.read() == (
+            f"Nobody reads the dialogue any more: the server stops, and the session goes into {saved}.\n"
+        )
+    assert labkit.Capture.load(saved).flows[0].commands[0].verb == "NOOP"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no terminals")
+def test_serve_saves_the_session_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    import pty
+
+    saved, (ours, its) = tmp_path / "session.pcapng", pty.openpty()
+    command = [sys.executable, "-m", "labkit", "serve", "plaintext", "--format", "json", "--pcap", str(saved)]
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its) as process:
+        try:
+            os.close(its)
+            with os.fdopen(ours, "rb") as terminal:
+                told = json.loads(terminal.readline())
+            with smtplib.SMTP(told["host"], told["smtp_port"]) as smtp:
+                smtp.noop()
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
+    assert labkit.Capture.load(saved).flows[0].commands[0].verb == "NOOP"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no hangups")
+def test_serve_goes_on_without_a_terminal_where_nohup_said_so() -> None:
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in cli._stopping()
+    finally:
+        signal.signal(signal.SIGHUP, ignored)
+    assert signal.SIGHUP in cli._stopping()
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_serve_gives_other_programs_the_authority_they_must_trust(stop: signal.Signals) -> None:
     with serving("ssl") as (process, told):
         assert Path(told["ca"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
-        process.terminate()
+        process.send_signal(stop)
         process.communicate(timeout=20)
     assert not Path(told["ca"]).exists()
 

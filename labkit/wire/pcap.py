@@ -568,6 +568,23 @@ def write(path: str | os.PathLike[str], frames: Iterable[Frame], *, comment: str
     Raises BadCapture for another suffix, for frames of several link types in a pcap, and when the system refuses.
     """
     path = Path(path)
+    blocks = _format(path)
+    with _part(path) as file:
+        file.writelines(blocks(path, list(frames), comment, keylog))
+        file.close()
+        Path(file.name).replace(path)
+
+
+def refuse_unwritable(path: str | os.PathLike[str]) -> None:
+    """Raise now what `write` would raise for this name, for whoever has no capture yet, and then one to lose."""
+    path = Path(path)
+    _format(path)
+    with _part(path):
+        pass
+
+
+def _format(path: Path) -> Callable[[Path, list[Frame], str, str], Iterator[bytes]]:
+    """What makes the octets of a file of that name."""
     blocks = {".pcap": _pcap_file, ".pcapng": _pcapng_file}.get(path.suffix.lower())
     if blocks is None:
         raise BadCapture(
@@ -575,17 +592,19 @@ def write(path: str | os.PathLike[str], frames: Iterable[Frame], *, comment: str
                 file=path
             )
         )
+    return blocks
+
+
+@contextlib.contextmanager
+def _part(path: Path) -> Iterator[IO[bytes]]:
+    """A file beside `path`, which takes its place only when it is complete; what is left of it afterwards is removed."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:
-            file.writelines(blocks(path, list(frames), comment, keylog))
-        part.replace(path)
+            yield file
     except OSError as error:
-        raise BadCapture(
-            _("{file} cannot be saved: {reason}. Choose a folder that you may write to.").format(
-                file=path, reason=error.strerror or error
-            )
-        ) from None
+        message = _("{file} cannot be saved: {reason}. Choose another name, in a folder that you may write to.")
+        raise BadCapture(message.format(file=path, reason=error.strerror or error)) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
