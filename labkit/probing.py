@@ -31,8 +31,11 @@ from labkit.texts import _
 SMTP_PORTS = (587, 465)
 POP3_PORTS = (110, 995)
 _IMPLICIT = {25: False, 587: False, 110: False, 465: True, 995: True}
-# Mechanisms that hand the password to whoever can read the connection.
-_TELLING = {"PLAIN", "LOGIN", "USER"}
+# What the ways to log in give to whoever reads the connection; what is in none of these sets is not known here.
+_TELLING = {"PLAIN", "LOGIN", "USER"}  # the password
+_TOKENS = {"XOAUTH2", "OAUTHBEARER"}  # RFC 7628: a token that opens the account as the password does
+_GUESSABLE = {"APOP", "CRAM-MD5", "DIGEST-MD5", "NTLM", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"}
+_WITHOUT_PASSWORD = {"ANONYMOUS", "EXTERNAL", "GSSAPI", "GS2-KRB5"}  # RFC 4505, RFC 4422 appendix A, RFC 4752, RFC 5801
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Offer:
     """What one port offers. security: as it was entered, "starttls" only when the upgrade worked.
 
     clear, inside: capabilities as the server lists them, before and after TLS began; None when there was nothing to ask.
-    trouble: why the conversation came to nothing or ended early, else "".
+    trouble: why the conversation came to nothing or ended early, else "". listens: False when the connection was refused.
     """
 
     protocol: str
@@ -65,6 +68,12 @@ class Offer:
     cipher: str = ""
     certificate: ShownCertificate | None = None
     trouble: str = ""
+    listens: bool = True
+
+    @property
+    def answered(self) -> bool:
+        """Whether it is a mail server that could be asked."""
+        return self.clear is not None or self.inside is not None
 
     @property
     def starts_tls(self) -> bool:
@@ -178,7 +187,7 @@ class ReportCard(View):
     def _port(offer: Offer) -> tuple[str, str]:
         parts = [offer.trouble] if offer.trouble else []
         if offer.clear is not None:
-            parts.append(_("in the clear: {ways}").format(ways=_listed(offer.auth_in_clear)))
+            parts.append(_("in the clear: {ways}").format(ways=_in_clear(offer)))
         if offer.inside is not None:
             parts.append(_("inside {tls}: {ways}").format(tls=offer.tls_version, ways=_listed(offer.auth_inside)))
         return f"{offer.port} {offer.protocol.upper()}", "; ".join(parts)
@@ -255,7 +264,7 @@ def _trust(trusted_ca: str | None) -> ssl.SSLContext:
         if trusted_ca == "":
             raise ValueError(_("it is empty"))
         context = ssl.create_default_context(cadata=trusted_ca)
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, ValueError, TypeError) as error:  # a TypeError also for text that is not ASCII
         message = _("trusted_ca holds no certificate in PEM ({reason}): give the text of the authority's certificate.")
         raise BadSetting(message.format(reason=error)) from None
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # where the certificate is still sent in the clear: see _refused
@@ -286,7 +295,7 @@ class _Visit:
         except _NotMail as why:
             self._learn(trouble=str(why))
         except OSError as error:
-            self._learn(trouble=_trouble(error, timeout))
+            self._learn(trouble=_trouble(error, timeout), listens=not isinstance(error, ConnectionRefusedError))
         return self._offer
 
     def _learn(self, **facts: Any) -> None:
@@ -445,18 +454,43 @@ def _listed(ways: Iterable[str]) -> str:
     return ", ".join(ways) or _("no login offered")
 
 
+def _in_clear(offer: Offer) -> str:
+    """The ways to log in that it offers in the clear. A POP3 server need not know CAPA, which RFC 1939 has not."""
+    if offer.protocol == "pop3" and not offer.clear and not offer.auth_in_clear:
+        return _("it does not say how to log in")
+    return _listed(offer.auth_in_clear)
+
+
 def _ports(offers: Iterable[Offer]) -> str:
     return ", ".join(dict.fromkeys(str(offer.port) for offer in offers))
 
 
 def _answered(offers: Iterable[Offer]) -> list[Offer]:
-    """Those that were mail servers and could be asked."""
-    return [offer for offer in offers if offer.clear is not None or offer.inside is not None]
+    return [offer for offer in offers if offer.answered]
+
+
+def _missed(offers: Sequence[Offer]) -> list[Offer]:
+    """Those that may have what no other has. A port where nothing listens has not, if there is a server at all."""
+    return [offer for offer in offers if not offer.answered and (offer.listens or not _answered(offers))]
 
 
 def _unanswered(name: str, offers: Sequence[Offer]) -> Row:
     whys = ", ".join(f"{offer.port}: {offer.trouble}" for offer in offers) or _("not asked")
-    return Row(name, Grade.UNKNOWN, _("no server could be asked ({whys})").format(whys=whys))
+    return Row(name, Grade.UNKNOWN, _("could not be asked ({whys})").format(whys=whys))
+
+
+def _worst(clear: Iterable[str]) -> tuple[Grade, list[str], str]:
+    """Of ways to log in in the clear: how bad the worst ones are, which they are, and what they give away."""
+    kinds = (
+        (Grade.BAD, _TELLING, _("a password can be read on the way")),
+        (Grade.BAD, _TOKENS, _("a token that is as good as the password can be read on the way")),
+        (Grade.CAREFUL, _GUESSABLE, _("a simple password can be guessed from that")),
+        (Grade.CAREFUL, _WITHOUT_PASSWORD, _("no password is sent, but everything else can be read on the way")),
+    )
+    for grade, kind, danger in kinds:
+        if ways := [way for way in clear if way in kind]:
+            return grade, ways, danger
+    return Grade.CAREFUL, list(clear), _("what that gives away on the way is not known here")
 
 
 def _smtp_auth(smtp: Sequence[Offer]) -> Row:
@@ -465,13 +499,10 @@ def _smtp_auth(smtp: Sequence[Offer]) -> Row:
         return _unanswered(name, smtp)
     inside = dict.fromkeys(way for offer in answered for way in offer.auth_inside)
     clear = dict.fromkeys(way for offer in answered for way in offer.auth_in_clear)
-    telling = [way for way in clear if way in _TELLING]
-    if telling:
-        answer = _("yes, and {ways} even in the clear: a password can be read on the way")
-        return Row(name, Grade.BAD, answer.format(ways=_listed(telling)))
     if clear:
-        answer = _("yes, and {ways} even in the clear: a simple password can be guessed from that")
-        return Row(name, Grade.CAREFUL, answer.format(ways=_listed(clear)))
+        grade, ways, danger = _worst(clear)
+        answer = _("yes, and {ways} even in the clear: {danger}")
+        return Row(name, grade, answer.format(ways=_listed(ways), danger=danger))
     if inside:
         return Row(name, Grade.GOOD, _("yes, only inside TLS: {ways}").format(ways=_listed(inside)))
     return Row(name, Grade.ABSENT, _("not offered: it cannot know who sends, or knows it in another way"))
@@ -481,16 +512,19 @@ def _over_ssl(name: str, offers: Sequence[Offer]) -> Row:
     found = [offer for offer in offers if offer.security is Security.SSL and offer.inside is not None]
     if found:
         return Row(name, Grade.GOOD, _("yes, port {ports}").format(ports=_ports(found)))
-    if not offers:
-        return Row(name, Grade.UNKNOWN, _("not asked"))
-    return Row(name, Grade.ABSENT, _("not found"))
+    if missed := _missed(offers):
+        return _unanswered(name, missed)
+    return Row(name, Grade.ABSENT, _("not found")) if offers else Row(name, Grade.UNKNOWN, _("not asked"))
 
 
 def _upgrade(name: str, offers: Sequence[Offer]) -> Row:
     plain = [offer for offer in offers if offer.clear is not None]
     found = [offer for offer in plain if offer.starts_tls]
+    missed = _missed(offers)
+    if missed and not found:
+        return _unanswered(name, missed)
     if not plain:
-        return Row(name, Grade.ABSENT if _answered(offers) else Grade.UNKNOWN, _("no server that begins in the clear"))
+        return Row(name, Grade.ABSENT if offers else Grade.UNKNOWN, _("no server that begins in the clear"))
     if not found:
         return Row(name, Grade.ABSENT, _("not offered on port {ports}").format(ports=_ports(plain)))
     broken = [offer for offer in found if offer.inside is None]
@@ -505,18 +539,15 @@ def _pop3_passwords(pop3: Sequence[Offer]) -> Row:
     if not answered:
         return _unanswered(name, pop3)
     clear = dict.fromkeys(way for offer in answered for way in offer.auth_in_clear)
-    telling = [way for way in clear if way in _TELLING]
     inside = dict.fromkeys(way for offer in answered for way in offer.auth_inside)
-    if telling:
-        answer = _("{ways} in the clear: a password can be read on the way")
-        return Row(name, Grade.BAD, answer.format(ways=_listed(telling)))
     if list(clear) == ["APOP"]:
         # The greeting comes before TLS, and nothing tells whether the server waits for TLS before it takes the login.
         answer = _("{ways} in the greeting: if it is taken without TLS, a simple password can be guessed from it")
         return Row(name, Grade.CAREFUL, answer.format(ways="APOP"))
     if clear:
-        answer = _("{ways} in the clear: a simple password can be guessed from that")
-        return Row(name, Grade.CAREFUL, answer.format(ways=_listed(clear)))
+        grade, ways, danger = _worst(clear)
+        answer = _("{ways} in the clear: {danger}")
+        return Row(name, grade, answer.format(ways=_listed(ways), danger=danger))
     if inside:
         return Row(name, Grade.GOOD, _("only inside TLS: {ways}").format(ways=_listed(inside)))
     return Row(name, Grade.UNKNOWN, _("it does not say how"))
@@ -531,7 +562,8 @@ def _certificates(offers: Sequence[Offer]) -> Row:
         whys = "; ".join(dict.fromkeys(why for _port, why in bad))
         return Row(_("certificate"), Grade.BAD, _("would be refused: {whys}").format(whys=whys))
     if not shown:
-        return Row(_("certificate"), Grade.ABSENT, _("none was shown"))
+        grade = Grade.ABSENT if _answered(offers) else Grade.UNKNOWN
+        return Row(_("certificate"), grade, _("none was shown"))
     until = min(offer.certificate.valid_until for offer in shown if offer.certificate)
     return Row(_("certificate"), Grade.GOOD, _("accepted, valid until {date}").format(date=until))
 
@@ -562,7 +594,7 @@ def _advice(smtp: Sequence[Offer], pop3: Sequence[Offer]) -> Iterator[str]:
                     "Do not log in there and do not switch the check off: the certificate on port {port} would be "
                     "refused. Ask the provider."
                 ).format(port=best.port)
-            if outgoing and best.auth_inside:
+            elif outgoing and best.auth_inside:
                 yield _("Switch on “my outgoing server requires authentication”, with your login name and password.")
         elif _answered(offers):
             yield (

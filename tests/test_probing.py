@@ -5,6 +5,7 @@ import datetime
 import json
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -133,6 +134,7 @@ def test_the_labs_certificates(policy: str, certificate: Certificate, why: str) 
     assert grades(card)["certificate"] == ("bad" if why else "good")
     assert why in card.text()
     assert ("do not switch the check off" in card.text()) == bool(why)
+    assert ("with your login name and password" in card.text()) == (not why)  # never both
 
 
 def test_through_somebody_who_strips_the_offer() -> None:
@@ -227,7 +229,52 @@ def test_no_such_name(monkeypatch: pytest.MonkeyPatch) -> None:
     card = labkit.probe("mail.example")
     assert [offer.port for offer in card.offers] == [587, 465, 110, 995]
     assert {offer.trouble for offer in card.offers} == {"no server of that name can be found"}
+    assert set(grades(card).values()) == {"unknown"}
     assert card.advice == ("No mail server answered: check the name, and which ports the provider names.",)
+
+
+@pytest.mark.parametrize(
+    ("listens", "trouble", "grade", "answer"),
+    [
+        (False, "nothing listens there", "no", "not found"),
+        (True, "no answer within 5 seconds", "unknown", "could not be asked (465: no answer within 5 seconds)"),
+    ],
+)
+def test_what_could_not_be_asked_is_not_denied(listens: bool, trouble: str, grade: str, answer: str) -> None:
+    submission = Offer("smtp", 587, greeting="220 x", clear=("AUTH PLAIN",))
+    card = labkit.ReportCard("x", [submission, Offer("smtp", 465, trouble=trouble, listens=listens)])
+    assert next((row.grade, row.answer) for row in card.rows if row.name == "SMTP over SSL") == (grade, answer)
+    over_ssl = Offer("smtp", 465, Security.SSL, greeting="220 x", inside=("AUTH PLAIN",))
+    card = labkit.ReportCard("x", [Offer("smtp", 587, trouble=trouble, listens=listens), over_ssl])
+    assert grades(card)["STARTTLS (SMTP)"] == grade
+
+
+def test_a_refused_connection_denies_nothing_when_nobody_answers() -> None:
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        card = labkit.probe(HOST, smtp_ports=[free.getsockname()[1]], pop3_ports=[])
+    assert not card.offers[0].listens
+    assert set(grades(card).values()) == {"unknown"}
+
+
+@pytest.mark.parametrize(
+    ("ways", "grade", "named", "danger"),
+    [
+        ("PLAIN XOAUTH2 CRAM-MD5", "bad", "PLAIN", "a password can be read on the way"),
+        ("CRAM-MD5 XOAUTH2 OAUTHBEARER", "bad", "XOAUTH2, OAUTHBEARER", "a token that is as good as the password"),
+        ("GSSAPI CRAM-MD5", "careful", "CRAM-MD5", "a simple password can be guessed from that"),
+        ("GSSAPI EXTERNAL", "careful", "GSSAPI, EXTERNAL", "no password is sent"),
+        ("X-OWN", "careful", "X-OWN", "is not known here"),
+    ],
+)
+def test_what_each_way_to_log_in_gives_away(ways: str, grade: str, named: str, danger: str) -> None:
+    smtp = Offer("smtp", 587, clear=(f"AUTH {ways}",))
+    pop3 = Offer("pop3", 110, clear=(f"SASL {ways}",))
+    rows = {row.name: row for row in labkit.ReportCard("x", [smtp, pop3]).rows}
+    for row in (rows["SMTP AUTH"], rows["POP3 login"]):
+        assert row.grade == grade
+        assert f"{named} " in row.answer
+        assert danger in row.answer
 
 
 @pytest.mark.parametrize(
@@ -268,7 +315,10 @@ def test_servers_that_know_little(serve: Serve) -> None:
     assert (offer.clear, offer.trouble) == ((), "")
     offer = pop3(serve(b"+OK hello\r\n", b"-ERR what?\r\n", b"+OK bye\r\n"))
     assert (offer.clear, offer.trouble) == ((), "")
-    assert grades(labkit.ReportCard("x", [offer]))["POP3 login"] == "unknown"
+    card = labkit.ReportCard("x", [offer])
+    assert grades(card)["POP3 login"] == "unknown"
+    assert "in the clear: it does not say how to log in" in card.text()
+    assert "no login offered" not in card.text()
 
 
 @pytest.mark.parametrize(
@@ -345,6 +395,7 @@ def test_what_is_no_host(host: str) -> None:
         ({"timeout": 0}, "timeout"),
         ({"trusted_ca": "nonsense"}, "trusted_ca"),
         ({"trusted_ca": ""}, "trusted_ca"),
+        ({"trusted_ca": "é"}, "trusted_ca holds no certificate in PEM"),
     ],
 )
 def test_what_cannot_be_asked(wrong: dict[str, Any], why: str) -> None:
@@ -374,7 +425,9 @@ def test_the_command(tmp_path: Any) -> None:
     assert "POP before SMTP  cannot be seen from outside" in shown.output
 
 
-@pytest.mark.parametrize("arguments", [["a b"], ["localhost", "--ca", "no-such-file.pem"]])
+@pytest.mark.parametrize(
+    "arguments", [["a b"], ["localhost", "--ca", "no-such-file.pem"], ["localhost", "--ca", sys.executable]]
+)
 def test_the_command_says_in_one_sentence_what_cannot_be_done(arguments: list[str]) -> None:
     done = CliRunner().invoke(cli.main, ["probe", *arguments])
     assert done.exit_code == 2
