@@ -50,7 +50,10 @@ _Steps = Generator[Challenge, bytes, Success | Failure]
 _Mechanism = Callable[[bytes | None, Accounts, str, Nonces], _Steps]
 
 # RFC 4648 section 4. Python's own strict mode takes "=" behind whole groups of four before 3.13.
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_OCTETS = r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"
+_BASE64 = re.compile(_OCTETS.encode())
+# RFC 5802 section 7: client-final-message, whether its nonce and proof are right or not.
+_CLIENT_FINAL = re.compile(rf"c={_OCTETS},r=[!-+\--~]+(?:,[A-Za-z]=[^,\0]+)*,p={_OCTETS}")
 
 _CREDENTIALS = Failure(Reason.CREDENTIALS)
 _MALFORMED = Failure(Reason.MALFORMED)
@@ -155,13 +158,16 @@ def _scram_sha_256(initial: bytes | None, accounts: Accounts, hostname: str, non
         header, bare = _Header.split(client_first.decode())
         server.set_client_first(f"{header.flag},,{bare}")
         server.gs2_header = header
-        client_final = yield Challenge(server.get_server_first().encode())
-        server.set_client_final(client_final.decode())
+        client_final = (yield Challenge(server.get_server_first().encode())).decode()
     except UnicodeDecodeError:
         return _MALFORMED
     except ScramException as error:
-        wrong = error.server_error is not None and error.server_error.value in ("invalid-proof", "no-resources")
-        return _CREDENTIALS if wrong else _MALFORMED
+        useless = error.server_error is not None and error.server_error.value == "no-resources"
+        return _CREDENTIALS if useless else _MALFORMED
+    try:
+        server.set_client_final(client_final)
+    except ScramException:  # another exchange's nonce is no better than a wrong proof (RFC 5802 section 5.1)
+        return _CREDENTIALS if _CLIENT_FINAL.fullmatch(client_final) else _MALFORMED
     # SMTP and POP3 have no field for data beside success: server-final is a challenge, and an empty response follows
     # (RFC 4422 section 3.6, RFC 4954 section 4).
     if (yield Challenge(server.get_server_final().encode())):

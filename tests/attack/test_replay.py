@@ -55,6 +55,7 @@ def test_an_answer_to_a_challenge_is_worth_nothing_the_second_time(pop3: bool, w
     assert not result.worked
     assert result.same_challenge is False
     assert result.mechanism == way
+    assert result.answer.startswith("-ERR [AUTH]" if pop3 else "535 5.7.8")  # a failed login, not a malformed one
     assert "another challenge" in result.text()
 
 

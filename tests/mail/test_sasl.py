@@ -168,6 +168,26 @@ def test_scram() -> None:
 
 
 @pytest.mark.parametrize(
+    ("final", "expected"),
+    [
+        (b"c=biws,r=abcdef,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=", CREDENTIALS),  # said to another challenge
+        (b"c=biws,r=abcdef,x=more,p=AAAA", CREDENTIALS),
+        (b"c=eSws,r=abc%hv,p=AAAA", CREDENTIALS),  # another header than the first message had
+        (b"c=biws,r=abc%hv,p=AAAA", CREDENTIALS),
+        (b"c=biws,r=abcdef,p=?", MALFORMED),
+        (b"c=biws,r=abcdef", MALFORMED),
+        (b"r=abcdef,c=biws,p=AAAA", MALFORMED),
+        (b"", MALFORMED),
+        (b"\xff", MALFORMED),
+    ],
+)
+def test_a_scram_login_that_is_well_formed_and_wrong_is_a_failed_one(final: bytes, expected: object) -> None:
+    exchange = sasl.begin("SCRAM-SHA-256", ACCOUNTS, "mail.example", Given(nonce="%hv"))
+    assert isinstance(exchange.step(b"n,,n=tim,r=abc"), Challenge)
+    assert exchange.step(final) == expected
+
+
+@pytest.mark.parametrize(
     "first",
     [
         b"",
