@@ -35,6 +35,8 @@ Progress = Callable[[int, int], None]
 Buffer = bytes | mmap.mmap
 
 _SECOND = 1_000_000_000
+_PCAP_TIMES = range(2**32 * _SECOND)  # ns: 32 bits of seconds
+_PCAPNG_TIMES = range(2**64)  # ns: 64 bits, in the unit that `write` takes
 _CHUNK = 1 << 13  # packets between two reports of progress
 _WINDOW = 1 << 20  # octets
 _PIECE = 1 << 16  # octets
@@ -565,7 +567,8 @@ def write(path: str | os.PathLike[str], frames: Iterable[Frame], *, comment: str
 
     pcap has microseconds where nothing is lost by it, else nanoseconds; it has no place for a comment or a key log, so they
     are left out. pcapng keeps both: Wireshark then decrypts by itself. An existing file is replaced only by a complete one.
-    Raises BadCapture for another suffix, for frames of several link types in a pcap, and when the system refuses.
+    Raises BadCapture for another suffix, for frames of several link types in a pcap, for times that
+    the format cannot hold, and when the system refuses.
     """
     path = Path(path)
     blocks = _format(path)
@@ -610,6 +613,16 @@ def _part(path: Path) -> Iterator[IO[bytes]]:
             part.unlink()
 
 
+def _refuse_times_outside(path: Path, frames: list[Frame], times: range, year: int) -> None:
+    for number, frame in enumerate(frames, 1):
+        if frame.time not in times:
+            message = _(
+                "{file} cannot be saved: packet {number} has a time outside 1970 to {year}, which is all that such a file "
+                "holds. Move the times first, for example with editcap -t; .pcapng goes up to 2554."
+            )
+            raise BadCapture(message.format(file=path, number=number, year=year))
+
+
 def _pcap_file(path: Path, frames: list[Frame], comment: str, keylog: str) -> Iterator[bytes]:
     links = {frame.link for frame in frames} or {ETHERNET}
     if len(links) > 1:
@@ -618,6 +631,7 @@ def _pcap_file(path: Path, frames: list[Frame], comment: str, keylog: str) -> It
                 "{file} cannot be saved: its packets come from several kinds of link, which only .pcapng can hold."
             ).format(file=path)
         )
+    _refuse_times_outside(path, frames, _PCAP_TIMES, 2106)
     unit = 1 if any(frame.time % 1000 for frame in frames) else 1000
     magic = next(magic for magic, kind in _PCAP_MAGIC.items() if kind == ("<", unit))
     yield magic + struct.pack("<HHiIII", 2, 4, 0, 0, LARGEST_PACKET, links.pop())
@@ -642,6 +656,7 @@ def _option_list(*options: tuple[int, bytes]) -> bytes:
 
 
 def _pcapng_file(path: Path, frames: list[Frame], comment: str, keylog: str) -> Iterator[bytes]:
+    _refuse_times_outside(path, frames, _PCAPNG_TIMES, 2554)
     section = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)
     yield _block(_SECTION, section + _option_list((_OPT_COMMENT, comment.encode()), (_SHB_APPLICATION, b"labkit")))
     if keylog:

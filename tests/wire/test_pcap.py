@@ -424,6 +424,39 @@ def test_what_cannot_be_saved(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.pcap"]
 
 
+@pytest.mark.parametrize(
+    ("options", "ticks"),
+    [
+        ((14, struct.pack("<q", -100)), 0),  # if_tsoffset: seconds to add
+        ((14, struct.pack("<q", -(2**62))), 0),
+        ((14, struct.pack("<q", 2**62)), 0),
+        ((9, b"\0"), 0xFFFFFFFF << 32),  # if_tsresol: whole seconds
+    ],
+)
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+def test_times_that_no_file_holds_are_one_sentence(
+    tmp_path: Path, options: tuple[int, bytes], ticks: int, suffix: str
+) -> None:
+    blocks = Blocks("<").section()
+    blocks.interface(blocks.option(*options)).packet(0 if ticks else 1, b"x" * 60).packet(ticks, b"x" * 60)
+    (tmp_path / "odd.pcapng").write_bytes(blocks.data)
+    frames = pcap.read(tmp_path / "odd.pcapng").frames
+    number = 2 if ticks else 1
+    with pytest.raises(BadCapture, match=f"cannot be saved: packet {number} has a time outside 1970 to .*editcap -t"):
+        pcap.write(tmp_path / f"saved.{suffix}", frames)
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.pcapng"]
+
+
+def test_pcap_ends_in_2106_and_pcapng_in_2554(tmp_path: Path) -> None:
+    last = {"pcap": 2**32 * NS - 1, "pcapng": 2**64 - 1}
+    for suffix, time in last.items():
+        path = tmp_path / f"a.{suffix}"
+        pcap.write(path, [Frame(0, b"x" * 60, 60), Frame(time, b"x" * 60, 60)])
+        assert [frame.time for frame in pcap.read(path).frames] == [0, time]
+        with pytest.raises(BadCapture, match="packet 1 has a time outside"):
+            pcap.write(path, [Frame(time + 1, b"x" * 60, 60)])
+
+
 def test_a_capture_can_be_saved_over_the_file_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.pcap"
     pcap.write(path, FRAMES)
