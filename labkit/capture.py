@@ -7,6 +7,7 @@ Everything is worked out when it is asked for, anew until the recording has stop
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from labkit.show.figure import Figure
 
 T = TypeVar("T")
+MOST_REASONS = 3  # why keys did not open something: as many are told
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +178,8 @@ class Capture:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences about what is missing or damaged."""
-        return self._record.notes
+        """Sentences about what is missing or damaged, and about what the keys, where there are any, did not open."""
+        return (*self._record.notes, *self._keep("closed", self._closed))
 
     @property
     def keylog(self) -> str:
@@ -300,6 +302,16 @@ class Capture:
             converse(flow, protocol=self._decode_as.get(flow.server.port), keylog=self._keys)
             for flow in self._record.flows
         )
+
+    def _closed(self) -> tuple[str, ...]:
+        if self._keys is None:
+            return ()
+        reasons = dict.fromkeys(why for conversation in self.conversations for why in conversation.closed_because)
+        told = [
+            _("Not all of TLS was opened. {reason}").format(reason=reason) for reason in islice(reasons, MOST_REASONS)
+        ]
+        more = len(reasons) - len(told)
+        return (*told, *([_("Reasons that are not told here: {count}.").format(count=more)] if more else []))
 
     def _own_keys(self) -> "KeyLog":
         from labkit.decode.decrypt import KeyLog, parse_keylog

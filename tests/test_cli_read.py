@@ -179,3 +179,25 @@ def test_a_damaged_block_after_packets_ends_the_reading_with_a_note(tmp_path: Pa
     assert result.exit_code == 0
     assert "should hold the block's length again" in result.output
     assert "EHLO" in result.output
+
+
+def test_a_key_log_that_fits_nothing_says_so(shared_captures: Path) -> None:
+    capture, keys = shared_captures / "zeek_hrr.pcap", shared_captures / "illustrated-tls13_keylog.txt"
+    reason = "The key log has no SERVER_TRAFFIC_SECRET_0 for this session."
+    assert reason in read("--keylog", keys, capture).output
+    assert reason in read("--keylog", keys, "--format", "html", capture).output
+    assert reason in " ".join(json.loads(read("--keylog", keys, "--format", "json", capture).output)["notes"])
+    assert reason not in read(capture).output
+
+
+def test_the_reasons_why_keys_open_nothing_are_few(shared_captures: Path) -> None:
+    keys = shared_captures / "illustrated-tls13_keylog.txt"
+    for path in sorted(shared_captures.glob("*.pcap")):
+        capture = labkit.Capture.load(path)
+        assert len(capture.unlock(keys).notes) <= len(capture.notes) + 4, path.name
+
+
+def test_what_was_opened_and_is_no_mail_is_told(shared_captures: Path) -> None:
+    keys = shared_captures / "illustrated-tls13_keylog.txt"
+    result = read("--keylog", keys, shared_captures / "illustrated-tls13_capture.pcap")
+    assert "inside TLS: only the two ends can read this\nC: ● neither SMTP nor POP3: 4 octets" in result.output

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from labkit.decode import pop3, smtp, tls
 from labkit.decode.fates import Fate, fates
-from labkit.decode.fields import text
+from labkit.decode.fields import octets, text
 from labkit.decode.lines import (
     Command,
     Kind,
@@ -250,6 +250,8 @@ class Conversation:
             *_lines(client, self._reading.client, self._spans[0]),
             *_lines(server, self._reading.server, self._spans[1]),
         ]
+        if self.protocol is Protocol.UNKNOWN:
+            told.extend(_unknown_line(stream) for stream in (client, server) if stream.data)
         if self.session is not None:
             locate = {Side.CLIENT: locator(client), Side.SERVER: locator(server)}
             told.extend(_record_line(record, locate[record.side](record.start)) for record in self.session.records)
@@ -285,7 +287,13 @@ def _unknown(data: bytes) -> tuple[Span, ...]:
     if not data:
         return ()
     meaning = _("This is neither SMTP nor POP3 nor TLS, as far as can be seen.")
-    return (Span(0, len(data), "unknown", _("{count} octets").format(count=len(data)), meaning),)
+    return (Span(0, len(data), "unknown", octets(len(data)), meaning),)
+
+
+def _unknown_line(stream: Stream) -> Line:
+    segment, size = locator(stream)(0), len(stream.data)
+    words = _("neither SMTP nor POP3: {size}").format(size=octets(size))
+    return Line(stream.side, Kind.UNKNOWN, 0, size, words, Visibility.READABLE, segment.packet, segment.time)
 
 
 def _lines(stream: Stream, units: list[Unit], spans: tuple[Span, ...]) -> Iterator[Line]:

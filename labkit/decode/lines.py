@@ -27,6 +27,7 @@ class Kind(StrEnum):
     MESSAGE = "message"  # mail content: DATA, BDAT, RETR, TOP
     LISTING = "listing"  # a multiline answer that is not mail: LIST, UIDL, CAPA
     TLS = "tls"  # a TLS record or handshake message
+    UNKNOWN = "unknown"  # all that a side says in a protocol that is none of these
     OTHER = "other"
 
 
@@ -34,7 +35,7 @@ class Kind(StrEnum):
 class Line:
     """One line of the dialogue: bytes [start, end) of a side's stream, as text.
 
-    text: for a person, without the line end, unescaped; for TLS what an eavesdropper can say of it.
+    text: for a person, without the line end, unescaped; what can be said of it where it is TLS or an unknown protocol.
     inside_tls: it was opened with a key log, and start and end count in the opened stream.
     """
 

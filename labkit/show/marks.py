@@ -55,6 +55,7 @@ LOOKS: Mapping[str, Look] = MappingProxyType({look.name: look for look in _ORDER
 # Commands whose argument says who somebody is or what they know. All other readable commands and replies are
 # protocol words: anybody can read them too, but they are the same for everybody.
 PERSONAL = frozenset({"MAIL", "RCPT", "VRFY", "EXPN", "USER", "PASS", "APOP", "AUTH"})
+TELLING = frozenset({Kind.MESSAGE, Kind.AUTH, Kind.TLS, Kind.UNKNOWN})  # none of these is a protocol's own word
 
 
 def look(what: Verdict | Visibility) -> Look:
@@ -64,8 +65,8 @@ def look(what: Verdict | Visibility) -> Look:
 
 def look_of(line: Line) -> Look:
     """How a line of a dialogue is shown: by its visibility, and protocol words apart from what is about people."""
-    about_people = line.kind in {Kind.MESSAGE, Kind.AUTH} or (line.kind is Kind.COMMAND and verb(line) in PERSONAL)
-    if line.visibility is Visibility.READABLE and not about_people:
+    telling = line.kind in TELLING or (line.kind is Kind.COMMAND and verb(line) in PERSONAL)
+    if line.visibility is Visibility.READABLE and not telling:
         return LOOKS[PROTOCOL]
     return look(line.visibility)
 

@@ -97,6 +97,14 @@ def test_a_client_that_speaks_tls_to_a_server_in_the_clear() -> None:
     assert [reply.code for reply in conversation.replies] == ["220", "402"]
 
 
+def test_an_unknown_protocol_is_told_in_a_line_for_each_side() -> None:
+    conversation = converse(flow_of([(C, b"GET / HTTP/1.1\r\n"), (S, b"x")], port=9999))
+    assert [(line.side, line.text) for line in conversation.lines] == [
+        (C, "neither SMTP nor POP3: 16 octets"),
+        (S, "neither SMTP nor POP3: 1 octet"),
+    ]
+
+
 def test_what_is_no_tls_record_is_readable() -> None:
     conversation = converse(flow_of([(C, CLIENT_HELLO), (S, b"HTTP/1.1 400 no\r\n\r\n")], port=465))
     line = conversation.lines[-1]
