@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from labkit.decode.fields import octets
 from labkit.decode.tls import Record, TlsSession
 from labkit.decode.tls_hello import ENCRYPT_THEN_MAC, Hello, is_tls13
 from labkit.decode.tls_names import APPLICATION_DATA, HANDSHAKE, suite_name
@@ -156,8 +157,8 @@ def _open_side(
             continue
         why = reason
         if chain and record.missing:
-            why = _("{count} octets of this record are not in the capture, and a record opens whole or not at all.")
-            why = why.format(count=record.missing)
+            why = _("The capture lacks {size} of this record, and a record opens whole or not at all.")
+            why = why.format(size=octets(record.missing))
         elif chain:
             content_type, data = chain.open(stream.data, record.start, record.end)
             if content_type in plaintext:

@@ -28,6 +28,11 @@ def octets(count: int) -> str:
     return _("1 octet") if count == 1 else _("{count} octets").format(count=count)
 
 
+def how_long(data: bytes) -> str:
+    """How many octets these are, in words; for a field of which nothing else can be said."""
+    return octets(len(data))
+
+
 class Cutter:
     """Cuts data[start:end] into spans that touch. What a field does not say itself, it has from the field around it."""
 

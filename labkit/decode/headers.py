@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from labkit.decode.fields import Cutter, hexadecimal
+from labkit.decode.fields import Cutter, hexadecimal, how_long, octets
 from labkit.decode.spans import Span, Visibility
 from labkit.texts import _
 from labkit.wire.frames import Frame
@@ -74,7 +74,7 @@ def _mac(octets: bytes) -> str:
 
 def _ethertype(number: int) -> str:
     if number <= 1500:
-        return _("no type but a length: {count} octets").format(count=number)
+        return _("no type but a length: {size}").format(size=octets(number))
     return _ETHERTYPES.get(number, f"0x{number:04X}")
 
 
@@ -382,11 +382,7 @@ def _tcp(cut: Cutter, packet: _Packet) -> None:
 
     meaning = _("The TCP header: which connection, which part of the stream, and what was received.")
     cut.group(header, "tcp", inside, meaning, "RFC 9293 section 3.1")
-    cut.rest("tcp.payload", _("Bytes of the stream: what the programs at the two ends say to each other."), _count)
-
-
-def _count(octets: bytes) -> str:
-    return _("{count} bytes").format(count=len(octets))
+    cut.rest("tcp.payload", _("Bytes of the stream: what the programs at the two ends say to each other."), how_long)
 
 
 def _flags(number: int) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from labkit.decode.fields import text
+from labkit.decode.fields import octets, text
 from labkit.decode.lines import line_end, without_line_end
 from labkit.decode.spans import Span, Tiles, Visibility
 from labkit.texts import _
@@ -443,8 +443,8 @@ def _leaf_body(tiles: Tiles, end: int, entity: Entity) -> None:
 
 def _file(entity: Entity, size: int) -> str:
     """What an attachment is: name, type and decoded size in octets."""
-    values = {"name": entity.name, "type": entity.type, "size": size}
-    return (_("{name}, {type}, {size} octets") if entity.name else _("{type}, {size} octets")).format(**values)
+    values = {"name": entity.name, "type": entity.type, "size": octets(size)}
+    return (_("{name}, {type}, {size}") if entity.name else _("{type}, {size}")).format(**values)
 
 
 _SOURCES = {

@@ -11,7 +11,7 @@ from enum import Enum
 from itertools import starmap
 
 from labkit.decode import sasl
-from labkit.decode.fields import text
+from labkit.decode.fields import octets, text
 from labkit.decode.lines import (
     TLS_RECORD,
     Command,
@@ -454,7 +454,7 @@ def _client_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
             meaning = _("The message, as the client hands it over.")
             tiles.nest("smtp.content", meaning, "RFC 5321 section 4.1.1.4", inside)
         elif unit.role is Role.CHUNK:
-            meaning = _("A chunk of the message: {count} octets.").format(count=unit.end - unit.start)
+            meaning = _("A chunk of the message: {size}.").format(size=octets(unit.end - unit.start))
             tiles.nest("smtp.chunk", meaning, "RFC 3030 section 2", bodies[number])
         else:
             fragment(tiles, unit)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from labkit.decode.fields import octets
 from labkit.decode.spans import Span
 from labkit.decode.tls_handshake import Context
 from labkit.decode.tls_hello import EARLY_DATA, SUPPORTED_VERSIONS, Hello, is_tls13, ja3, ja4, parse_hello
@@ -243,9 +244,10 @@ def _about(stream: Stream, raw: RawRecord, words: list[str], encrypted: bool, ap
     payload = stream.data[raw.start + HEADER : raw.end]
     kind = raw.content_type
     if kind == UNREADABLE:
-        return _("{count} bytes that are not a TLS record").format(count=raw.end - raw.start)
+        return _("not a TLS record: {size}").format(size=octets(raw.end - raw.start))
     if application:
-        return _("application data, {count} bytes").format(count=len(payload) + raw.missing)
+        size = len(payload) + raw.missing
+        return _("application data, 1 byte") if size == 1 else _("application data, {count} bytes").format(count=size)
     if encrypted:
         kinds = {HANDSHAKE: _("encrypted handshake message"), ALERT: _("encrypted alert")}
         return kinds.get(kind, _("encrypted handshake") if tls13 else _("encrypted record"))

@@ -137,7 +137,7 @@ def _suites(cut: Cutter) -> str:
     while cut.left:
         name = suite_name(int.from_bytes(cut.peek(2), "big"))
         cut.number(2, "tls.client_hello.cipher_suite", suite_meaning(name), suite_name)
-    return _("{count} suites").format(count=count)
+    return _("1 suite") if count == 1 else _("{count} suites").format(count=count)
 
 
 def suite_meaning(name: str) -> str:

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from dataclasses import replace
 from itertools import islice, takewhile
 
-from labkit.decode.fields import Cutter
+from labkit.decode.fields import Cutter, how_long, octets
 from labkit.decode.spans import Span, Visibility
 from labkit.decode.tls_handshake import Context, message_span
 from labkit.decode.tls_names import (
@@ -110,7 +110,7 @@ def _record(data: bytes, record: RawRecord, hidden: bool, parts: list[Span], con
 
 
 def _lost(record: RawRecord) -> str:
-    return _("{count} octets of this record are not in the capture.").format(count=record.missing)
+    return _("The capture lacks {size} of this record.").format(size=octets(record.missing))
 
 
 def _header(cut: Cutter, hidden: bool, context: Context) -> str:
@@ -138,11 +138,7 @@ def _sealed(cut: Cutter, context: Context) -> None:
         vector = _("The initialization vector; it is no secret.")
         cut.take(size, "tls.record.iv", vector, source="RFC 5246 section 6.2.3.2", visibility=Visibility.READABLE)
     sealed = _("Encrypted: only the two ends can read it. Everybody sees its length, its direction and its time.")
-    cut.take(cut.left, "tls.record.encrypted", sealed, _count, visibility=Visibility.HIDDEN)
-
-
-def _count(octets: bytes) -> str:
-    return _("{count} bytes").format(count=len(octets))
+    cut.take(cut.left, "tls.record.encrypted", sealed, how_long, visibility=Visibility.HIDDEN)
 
 
 def _alert(cut: Cutter) -> None:

@@ -7,7 +7,7 @@ trusts neither is enough to explain every octet of a certificate, of a broken on
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from labkit.decode.fields import Cutter, hexadecimal, text
+from labkit.decode.fields import Cutter, hexadecimal, octets, text
 from labkit.texts import _
 
 _TAGS = {
@@ -150,7 +150,7 @@ def element(cut: Cutter, field: str, explain: Explain, meaning: str = "", source
         inner.take(
             header,
             f"{field}.der",
-            _("DER: the tag says {tag}, the length says {length} octets.").format(tag=_tag(tag), length=length),
+            _("DER: the tag says {tag}, the length says {length}.").format(tag=_tag(tag), length=octets(length)),
             source="X.690 section 8.1",
         )
         return explain(inner)

@@ -715,8 +715,8 @@ def _explanation(settings: Settings, port: int, error: Exception) -> LabError:
         case TimeoutError() | smtplib.SMTPServerDisconnected(__context__=TimeoutError()):
             reason = settings.timeout
             message = _(
-                "{server}, port {port}, did not answer within {reason} seconds. Check that port and connection security "
-                "belong together, or allow more time."
+                "{server}, port {port}, did not answer in time (seconds allowed: {reason}). Check that port and connection "
+                "security belong together, or allow more time."
             )
         case EOFError():
             message = _(

@@ -16,6 +16,7 @@ from labkit.decode.conversation import Conversation
 from labkit.decode.spans import Span, leaves
 from labkit.show.dialogue import CONVERSATIONS, more_connections, nothing, sides, with_opened
 from labkit.show.marks import Look, legend, legend_text, look
+from labkit.show.runs import sized
 from labkit.show.safe import block, fit, glimpse, pad, visible
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -80,7 +81,7 @@ class HexDump(View):
     @property
     def left_out(self) -> str:
         """What is said where the dump stops before the bytes do."""
-        return _("… {count:,} bytes in all").format(count=self._length)
+        return _("… {size} in all").format(size=sized(self._length))
 
     def body(self) -> Markup:
         values = {"title": self.title, "rows": self.rows, "looks": self.looks}

@@ -18,6 +18,7 @@ from labkit.decode.headers import frame_spans
 from labkit.decode.spans import Span, window
 from labkit.show.dialogue import protocol_of
 from labkit.show.explain import LONGEST_VALUE, Explanation
+from labkit.show.runs import sized
 from labkit.show.safe import glimpse, visible
 from labkit.show.view import View
 from labkit.texts import _
@@ -219,7 +220,7 @@ def _info(spans: Sequence[Span], carried: Sequence[_Carried], lines: Sequence[Li
     if lines:
         return "  ".join(line.text for line in lines[:6])
     if carried:
-        return _("{count:,} bytes that go on with what came before").format(count=carried[0].end - carried[0].start)
+        return _("goes on with what came before: {size}").format(size=sized(carried[0].end - carried[0].start))
     return next((span.value for span in reversed(spans) if span.children), "")
 
 
@@ -261,7 +262,7 @@ def _nodes(spans: Iterable[Span], depth: int) -> Iterator[Node]:
 
 
 def _left_out(octets: int, nodes: bool) -> str:
-    told = [_("{count:,} more bytes are not shown.").format(count=octets)] if octets else []
+    told = [_("Not shown: {size} more.").format(size=sized(octets))] if octets else []
     told += [_("The tree stops at {count:,} fields.").format(count=NODES)] if nodes else []
     return " ".join(told)
 

@@ -30,6 +30,11 @@ TELLING = {
 NOTHING = re.compile(r"(?!)")
 
 
+def sized(count: int) -> str:
+    """So many bytes, in words."""
+    return _("1 byte") if count == 1 else _("{count:,} bytes").format(count=count)
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line as it is shown. text: as it was on the wire, not yet made visible."""
@@ -135,11 +140,11 @@ def _ciphertext(lines: tuple[Line, ...]) -> Run:
     shown = records[0]
     payload = _size(lines) - RECORD_HEADER * len(lines)
     if len(lines) > 1:
-        words = _("application data, {count} records, {payload:,} bytes").format(count=len(lines), payload=payload)
+        words = _("application data, {count} records, {size}").format(count=len(lines), size=sized(payload))
         shown = Row(shown.look, words)
     folded = records if len(lines) > 1 else ()
     more = _("… record by record") if folded else ""
-    headline = Row(shown.look, _("{payload:,} bytes").format(payload=payload))
+    headline = Row(shown.look, sized(payload))
     return Run(lines[0].side, Kind.TLS, (shown,), folded, more, headline, payload, len(lines))
 
 

@@ -13,6 +13,7 @@ from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
 from labkit.show.marks import LOOKS, TEXT, Look, legend
 from labkit.show.portions import Portion, payload, portions
+from labkit.show.runs import sized
 from labkit.show.safe import block, grid, visible
 from labkit.show.sheet import CENTER, MIDDLE, RIGHT, Sheet
 from labkit.texts import _
@@ -99,8 +100,7 @@ class Strip(Figure):
                 continue
             sheet.text(NAMES - 0.12, y + BAR / 2, bar.title, size=12, across=RIGHT, along=MIDDLE, width=NAMES - 0.25)
             end = self._draw_bar(sheet, bar, y, scale)
-            total = _("{scaled:,} bytes + TLS handshake") if bar.broken else _("{scaled:,} bytes")
-            words = total.format(scaled=bar.scaled)
+            words = (_("{size} + TLS handshake") if bar.broken else "{size}").format(size=sized(bar.scaled))
             sheet.text(end + 0.1, y + BAR / 2, words, size=11, along=MIDDLE, width=self.width - end - 0.2)
         bottom = TOP + ROW * len(self.bars)
         self._draw_axis(sheet, bottom, scale, room)

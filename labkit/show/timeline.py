@@ -12,7 +12,7 @@ from labkit.decode.conversation import Conversation, Kind
 from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
 from labkit.show.marks import FAINT, LOOKS, TEXT, Look, legend
-from labkit.show.runs import Run, runs
+from labkit.show.runs import Run, runs, sized
 from labkit.show.safe import block, fit
 from labkit.show.sheet import BOLD, CENTER, MIDDLE, RIGHT, Sheet
 from labkit.texts import _
@@ -84,8 +84,9 @@ class Timeline(Figure):
         told = []
         for panel in self.panels:
             known = [burst.size for burst in panel.bursts if burst.size is not None]
-            words = _("{title}: {count} bursts, the largest of {most:,} bytes")
-            told.append(words.format(title=panel.title, count=len(panel.bursts), most=max(known, default=0)))
+            one = len(panel.bursts) == 1
+            words = _("{title}: 1 burst, of {most}") if one else _("{title}: {count} bursts, the largest of {most}")
+            told.append(words.format(title=panel.title, count=len(panel.bursts), most=sized(max(known, default=0))))
         return _("Bars for each burst, the client's upwards, the server's downwards. {panels}.").format(
             panels="; ".join(told)
         )

@@ -108,7 +108,7 @@ def test_an_unknown_protocol_is_told_in_a_line_for_each_side() -> None:
 def test_what_is_no_tls_record_is_readable() -> None:
     conversation = converse(flow_of([(C, CLIENT_HELLO), (S, b"HTTP/1.1 400 no\r\n\r\n")], port=465))
     line = conversation.lines[-1]
-    assert (line.text, line.visibility) == ("19 bytes that are not a TLS record", Visibility.READABLE)
+    assert (line.text, line.visibility) == ("not a TLS record: 19 octets", Visibility.READABLE)
 
 
 def test_each_line_and_command_knows_the_packet_that_its_first_byte_came_in() -> None:

@@ -141,7 +141,7 @@ def test_ipv6_extension_headers(extensions: Packet) -> None:
     found = explain(built(IPv6(src="2001:db8::1", dst="2001:db8::2") / extensions / SEGMENT))
     assert found["ip6.source"].value == "2001:db8::1"
     assert RIGHT in found["tcp.checksum"].meaning
-    assert found["tcp.payload"].value == "6 bytes"
+    assert found["tcp.payload"].value == "6 octets"
 
 
 def test_ipv6_on_its_way_to_another_address() -> None:
@@ -185,7 +185,7 @@ def test_padding_after_a_short_packet_is_told_apart() -> None:
 def test_a_packet_that_the_snap_length_cut() -> None:
     packet = built(IP() / SEGMENT)
     found = explain(packet[:-3])
-    assert found["tcp.payload"].value == "3 bytes"
+    assert found["tcp.payload"].value == "3 octets"
     assert "cannot be checked" in found["tcp.checksum"].meaning
 
 

@@ -142,7 +142,7 @@ def test_a_list_and_a_packet_are_bounded(capture: labkit.Capture, monkeypatch: p
     tree = exploration.tree(4)
     assert (len(tree.octets), len(tree.nodes)) == (60, 4)
     left_out = len(capture.frames[3].data) - 60
-    assert tree.note == f"{left_out} more bytes are not shown. The tree stops at 4 fields."
+    assert tree.note == f"Not shown: {left_out} bytes more. The tree stops at 4 fields."
     with pytest.raises(IndexError):
         exploration.tree(6)
 
