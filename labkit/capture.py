@@ -16,7 +16,7 @@ from labkit.decode.conversation import Command, Conversation, Line, Protocol, Re
 from labkit.decode.cost import Cost, cost
 from labkit.decode.exposure import Exposure, expose
 from labkit.decode.spans import Span
-from labkit.errors import BadKeyLog
+from labkit.errors import BadKeyLog, BadSetting, expect, is_port
 from labkit.texts import _
 from labkit.wire.capture import Capture as Record
 from labkit.wire.endpoints import Endpoint
@@ -93,7 +93,9 @@ class Flow:
         return self.conversation.opened
 
     def spans(self, side: Side | str) -> tuple[Span, ...]:
-        """The spans that explain every byte of what a side sent."""
+        """The spans that explain every byte of what a side sent: "client" or "server". Raises BadSetting."""
+        if side not in tuple(Side):
+            raise BadSetting(_('The sides of a flow are "client" and "server", not {given!r}.').format(given=side))
         return self.conversation.spans(Side(side))
 
     def explain(self) -> "Explanation":
@@ -120,7 +122,7 @@ class Capture:
         self._record = record
         self._keylog_file = keylog_file
         self._keys = keys
-        self._decode_as = {port: Protocol(name) for port, name in (decode_as or {}).items()}
+        self._decode_as = _taken_for({} if decode_as is None else decode_as)
         self._kept: dict[str, object] = {}
 
     @classmethod
@@ -133,7 +135,7 @@ class Capture:
     ) -> Self:
         """Read a pcap or pcapng file, of whomever. decode_as: what to take a port for, such as {2525: "smtp"}.
 
-        progress is called with octets done and octets in all. Raises BadCapture.
+        progress is called with octets done and octets in all. Raises BadCapture, and BadSetting for `decode_as`.
         """
         return cls(Record.load(path, progress=progress), decode_as=decode_as)
 
@@ -331,6 +333,17 @@ class Capture:
         if name not in self._kept:
             self._kept[name] = make()
         return self._kept[name]  # type: ignore[return-value]
+
+
+def _taken_for(decode_as: Mapping[int, str]) -> dict[int, Protocol]:
+    expect(decode_as, Mapping, _('ports with what they speak, such as {2525: "smtp"}'))
+    for port, name in decode_as.items():
+        if not is_port(port) or name not in tuple(Protocol):
+            message = _(
+                "Port {port!r} cannot be decoded as {name!r}: give a number from 1 to 65535, and smtp, pop3, smtps or pop3s."
+            )
+            raise BadSetting(message.format(port=port, name=name))
+    return {port: Protocol(name) for port, name in decode_as.items()}
 
 
 def _keys_in(path: str | os.PathLike[str]) -> "KeyLog":

@@ -4,6 +4,8 @@ Every error that the lab raises for a user's mistake is a LabError. The command 
 notebook shows it without a traceback. A programming mistake stays an ordinary exception.
 """
 
+from labkit.texts import _
+
 
 class LabError(Exception):
     """Something the user can mend. The message is complete: what, why, what next."""
@@ -47,3 +49,15 @@ class MessageRefused(LabError):
 
 class LoginRefused(LabError):
     """The provider did not accept the login; the server's reply is in the text."""
+
+
+def expect(given: object, kind: type | tuple[type, ...], wanted: str) -> None:
+    """Raise BadSetting for an argument of another kind. wanted: what belongs there, in the reader's language."""
+    if not isinstance(given, kind):
+        shown = repr(given).partition("\n")[0][:60]
+        raise BadSetting(_("{given} does not belong here: give {wanted}.").format(given=shown, wanted=wanted))
+
+
+def is_port(given: object, lowest: int = 1) -> bool:
+    """Whether it is the number of a port. lowest: 0 where that takes any free one."""
+    return isinstance(given, int) and lowest <= given < 65536

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from markupsafe import Markup
 
-from labkit.errors import BadSetting
+from labkit.errors import BadSetting, expect, is_port
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.policy import Security
 from labkit.mail.talk import Talk
@@ -210,6 +210,8 @@ def probe(
     """
     if timeout <= 0:
         raise BadSetting(_("The timeout must be more than 0 seconds."))
+    for given_ports in (smtp_ports, pop3_ports):
+        expect(given_ports, (Iterable, type(None)), _("ports as a list, such as [2525]"))
     doors: list[tuple[Offer, int, bool | None]] = []
     if isinstance(host, Provider):
         security = host.policy.security
@@ -236,6 +238,7 @@ def probe(
 
 
 def _host(host: str) -> str:
+    expect(host, (str, Provider), _("a server's name such as mail.example, or a running labkit.Provider"))
     try:
         if not host or re.search(r"[\s/\x00-\x1f\x7f]", host) or (":" in host and not _is_ipv6(host)):
             raise UnicodeError
@@ -254,8 +257,8 @@ def _is_ipv6(host: str) -> bool:
 
 
 def _port(port: int) -> int:
-    if not 0 < port < 65536:
-        raise BadSetting(_("{port} is not a port: give a number from 1 to 65535.").format(port=port))
+    if not is_port(port):
+        raise BadSetting(_("{port!r} is not a port: give a number from 1 to 65535.").format(port=port))
     return port
 
 

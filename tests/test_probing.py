@@ -391,6 +391,8 @@ def test_what_is_no_host(host: str) -> None:
     [
         ({"smtp_ports": [0]}, "not a port"),
         ({"pop3_ports": [65536]}, "not a port"),
+        ({"smtp_ports": "25"}, "'2' is not a port"),
+        ({"smtp_ports": 25}, r"^25 does not belong here: give ports as a list"),
         ({"smtp_ports": [], "pop3_ports": []}, "no port"),
         ({"timeout": 0}, "timeout"),
         ({"trusted_ca": "nonsense"}, "trusted_ca"),
@@ -401,6 +403,11 @@ def test_what_is_no_host(host: str) -> None:
 def test_what_cannot_be_asked(wrong: dict[str, Any], why: str) -> None:
     with pytest.raises(BadSetting, match=why):
         labkit.probe("localhost", **wrong)
+
+
+def test_a_host_is_a_name_or_a_provider() -> None:
+    with pytest.raises(BadSetting, match=r"^25 does not belong here: give a server's name"):
+        labkit.probe(25)  # type: ignore[arg-type]
 
 
 def test_a_provider_that_does_not_run() -> None:

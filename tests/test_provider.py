@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from email.policy import SMTP
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -200,3 +201,37 @@ def test_a_capture_that_is_looked_at_before_it_starts_is_not_empty_for_ever() ->
             provider.client("hanako").send(LETTER)
     assert capture.exposure["subject"].verdict == "readable"
     assert "220 mail.example" in repr(capture)
+
+
+@pytest.mark.parametrize(
+    ("accounts", "sentence"),
+    [
+        (["hanako"], "^'hanako' does not belong here: give accounts made with labkit.Account"),
+        (5, "^5 does not belong here: give accounts as a list"),
+    ],
+)
+def test_accounts_that_are_none(accounts: Any, sentence: str) -> None:
+    with pytest.raises(BadSetting, match=sentence):
+        Provider(accounts=accounts)
+
+
+def test_a_port_is_a_number() -> None:
+    with pytest.raises(LabError, match="'25' is not a port"):
+        Provider(smtp_port="25").start()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("decode_as", "sentence"),
+    [
+        ({25: "imap"}, "^Port 25 cannot be decoded as 'imap'"),
+        ({"25": "smtp"}, "^Port '25' cannot be decoded as 'smtp'"),
+        ("smtp", "^'smtp' does not belong here: give ports with what they speak"),
+    ],
+)
+def test_what_a_port_cannot_be_decoded_as(decode_as: Any, sentence: str, tmp_path: Path) -> None:
+    with Provider() as provider, provider.capture() as capture:
+        provider.client("hanako").send(LETTER)
+    with pytest.raises(BadSetting, match=sentence):
+        labkit.Capture.load(capture.save(tmp_path / "a.pcap"), decode_as=decode_as)
+    with pytest.raises(BadSetting, match=r"^The sides of a flow are \"client\" and \"server\", not 'klient'"):
+        capture.flows[0].spans("klient")

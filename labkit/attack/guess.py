@@ -66,6 +66,7 @@ class Guessed(Outcome):
 def guess(capture: Capture, words: Iterable[str] = WORDS) -> Guessed:
     """Try words against the first CRAM-MD5, APOP or SCRAM-SHA-256 login in a capture, better one that succeeded.
 
+    words: a list of them; a string is one word.
     Raises LabError when the capture shows none, or only a part of one.
     """
     login = first(capture, *GUESSABLE)
@@ -76,7 +77,7 @@ def guess(capture: Capture, words: Iterable[str] = WORDS) -> Guessed:
         raise LabError(message.format(mechanism=login.mechanism)) from None
     began = time.perf_counter()
     tried, found = 0, None
-    for word in words:
+    for word in [words] if isinstance(words, str) else words:
         tried += 1
         if fits(word):
             found = word

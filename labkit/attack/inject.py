@@ -7,7 +7,7 @@ buffer and carries it out inside TLS, as if the client had said it there (CVE-20
 import ssl
 from dataclasses import dataclass
 
-from labkit.attack.outcome import Outcome, explained
+from labkit.attack.outcome import Outcome, explained, refuse_strangers
 from labkit.errors import BadSetting, LabError
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
@@ -70,6 +70,7 @@ def inject(provider: Provider, command: str = "NOOP", *, protocol: str = "smtp")
 
     Raises LabError for a provider whose policy is not STARTTLS, BadSetting for a protocol that is not smtp or pop3.
     """
+    refuse_strangers(provider)
     if protocol not in _SPEECH:
         raise BadSetting(_("The protocol is smtp or pop3, not {name!r}.").format(name=protocol))
     if provider.policy.security is not Security.STARTTLS:

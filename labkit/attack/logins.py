@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from labkit.capture import Capture
 from labkit.decode.conversation import Conversation, Kind, Line, Protocol
 from labkit.decode.sasl import unbase64
-from labkit.errors import LabError
+from labkit.errors import LabError, expect
 from labkit.texts import _
 from labkit.wire.flows import Side
 
@@ -53,6 +53,7 @@ class Login:
 
 def logins(capture: Capture) -> tuple[Login, ...]:
     """Every login that can be read in a capture, in order."""
+    expect(capture, Capture, _("a capture, such as labkit.Capture.load(path) gives"))
     return tuple(login for conversation in capture.conversations for login in _logins(conversation))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
+from labkit.attack.outcome import refuse_strangers
 from labkit.capture import Capture
 from labkit.decode.conversation import Conversation
 from labkit.decode.decrypt import parse_keylog
@@ -127,6 +128,7 @@ class Middle:
     """
 
     def __init__(self, provider: Provider, *wanted: Security) -> None:
+        refuse_strangers(provider)
         if provider.policy.security not in wanted:
             message = _(
                 "The policy {policy} leaves nothing to this attack: start a provider with one of the policies {names}."

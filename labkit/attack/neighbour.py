@@ -7,7 +7,7 @@ a minute ago can be another's now; so while the window is open, whoever has the 
 import errno
 from dataclasses import dataclass
 
-from labkit.attack.outcome import Outcome, explained
+from labkit.attack.outcome import Outcome, explained, refuse_strangers
 from labkit.errors import LabError
 from labkit.mail.policy import Security
 from labkit.mail.sample import sample_message
@@ -52,6 +52,7 @@ def neighbour(provider: Provider, *, same_address: bool = True) -> Neighboured:
 
     Raises LabError where the system has no second loopback address, and for a provider that wants TLS.
     """
+    refuse_strangers(provider)
     if provider.policy.security is not Security.NONE:
         message = _(
             "The policy {policy} wants TLS: this neighbour speaks to providers without, such as pop-before-smtp."

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from markupsafe import Markup
 
-from labkit.errors import LabError
+from labkit.errors import LabError, expect
+from labkit.provider import Provider
 from labkit.show.safe import block, grid, visible
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -39,6 +40,11 @@ class Outcome(View):
         return render(
             "progress.html", {"title": self.title, "head": head, "rows": [(name, (value,)) for name, value in rows]}
         )
+
+
+def refuse_strangers(victim: object) -> None:
+    """Raise BadSetting for what is not a provider of the lab, such as the name of a server somewhere."""
+    expect(victim, Provider, _("a labkit.Provider, for this lab attacks nobody but its own providers"))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ asks something else each time: that is what challenges are for.
 from dataclasses import dataclass
 
 from labkit.attack.logins import Login, first
-from labkit.attack.outcome import Outcome, explained
+from labkit.attack.outcome import Outcome, explained, refuse_strangers
 from labkit.capture import Capture
 from labkit.decode.conversation import Protocol
 from labkit.mail.accounts import DOMAIN
@@ -58,8 +58,9 @@ def replay(capture: Capture, provider: Provider) -> Replayed:
     """Say a captured login again, line by line as it was captured, to a running provider, and see what it answers.
 
     Of several logins, the first that succeeded. Where the provider has TLS it is said inside: that needs no secret.
-    Raises LabError when the capture shows no login, and BadSetting when the provider does not run.
+    Raises LabError when the capture shows no login, and BadSetting for a provider that is none or does not run.
     """
+    refuse_strangers(provider)
     stolen = first(capture)
     smtp = stolen.protocol is not Protocol.POP3
     with explained(), Talk(provider.host, provider.smtp_port if smtp else provider.pop3_port) as talk:

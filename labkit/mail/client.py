@@ -27,7 +27,7 @@ from typing import Any, cast
 
 from scramp import ScramClient, ScramException
 
-from labkit.errors import BadSetting, LabError, LoginRefused, MessageRefused
+from labkit.errors import BadSetting, LabError, LoginRefused, MessageRefused, expect, is_port
 from labkit.mail.hearing import Hearing
 from labkit.mail.policy import MECHANISMS, Security
 from labkit.mail.talk import Unruly
@@ -95,8 +95,8 @@ class Settings:
                 raise BadSetting(message.format(name=name))
         object.__setattr__(self, "security", Security(self.security))  # a plain "ssl" is meant as Security.SSL
         for name in ("smtp_port", "pop3_port"):
-            if not 0 < getattr(self, name) < 65536:
-                raise BadSetting(_("The setting {name} must be a port, 1 to 65535.").format(name=name))
+            if not is_port(getattr(self, name)):
+                raise BadSetting(_("The setting {name} must be a port: a number from 1 to 65535.").format(name=name))
         if self.timeout <= 0:
             raise BadSetting(_("The setting timeout must be more than 0 seconds."))
         if not self.login or not self.password:
@@ -122,6 +122,7 @@ class MailClient:
     """
 
     def __init__(self, settings: Settings) -> None:
+        expect(settings, Settings, _("settings, such as provider.settings(name) gives, or take provider.client(name)"))
         self.settings = settings
         self._tls = None if settings.security is Security.NONE else _tls_context(settings)
 

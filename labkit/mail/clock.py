@@ -3,6 +3,9 @@
 import time
 from datetime import timedelta
 
+from labkit.errors import BadSetting
+from labkit.texts import _
+
 
 class Clock:
     """Seconds since an arbitrary start. It runs with the machine's monotonic clock and can be moved forward.
@@ -19,8 +22,8 @@ class Clock:
         return self._moved if self._still else time.monotonic() + self._moved
 
     def advance(self, *, minutes: float = 0, seconds: float = 0) -> None:
-        """Move the clock forward. Raises ValueError for a move into the past."""
+        """Move the clock forward. Raises BadSetting for a move into the past."""
         step = timedelta(minutes=minutes, seconds=seconds).total_seconds()
         if step < 0:
-            raise ValueError("a clock only moves forward")
+            raise BadSetting(_("A clock only moves forward: give minutes and seconds that come to 0 or more."))
         self._moved += step

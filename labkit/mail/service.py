@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
 
-from labkit.errors import LabError
+from labkit.errors import LabError, expect
 from labkit.mail.accounts import DOMAIN, Account, Accounts, default_accounts
 from labkit.mail.clock import Clock
 from labkit.mail.maildrop import MaildirMaildrop, Maildrop, canonical
@@ -121,7 +121,10 @@ def _maildrop(name: str, folder: Path | None) -> Maildrop:
 def _in_format(accounts: Mapping[str, Account] | Iterable[Account] | None, policy: Policy) -> tuple[Account, ...]:
     if accounts is None:
         return default_accounts(policy.login_format)
-    given = accounts.values() if isinstance(accounts, Mapping) else accounts
+    expect(accounts, Iterable, _("accounts as a list"))
+    given = tuple(accounts.values() if isinstance(accounts, Mapping) else accounts)
+    for account in given:
+        expect(account, Account, _("accounts made with labkit.Account(address, full_name, password, separate_login)"))
     return tuple(replace(account, login_format=policy.login_format) for account in given)
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from labkit.errors import LabError, PortTaken
+from labkit.errors import LabError, PortTaken, is_port
 from labkit.texts import _
 from labkit.wire.capture import Capture, TapRecording, choose_engine
 from labkit.wire.endpoints import Book
@@ -176,6 +176,9 @@ def _secured(loop: asyncio.AbstractEventLoop, factory: Callable[[], Served], tls
 
 def _bound(port: int) -> socket.socket:
     """A listening socket's beginnings: bound to loopback, and to nothing else."""
+    if not is_port(port, lowest=0):
+        message = _("{port!r} is not a port: give a number from 1 to 65535, or 0 for a free port.")
+        raise LabError(message.format(port=port))
     # With its protocol named, asyncio sends small replies at once (TCP_NODELAY) instead of 40 ms later.
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -186,17 +189,13 @@ def _bound(port: int) -> socket.socket:
         sock.bind((HOST, port))
         # Two sockets may be bound to one port until one of them listens: the second learns it here.
         sock.listen(BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         sock.close()
         raise _port_error(port, error) from error
     return sock
 
 
-def _port_error(port: int, error: OSError | OverflowError) -> LabError:
-    if isinstance(error, OverflowError):
-        return LabError(
-            _("{port} is not a port: give a number from 1 to 65535, or 0 for a free port.").format(port=port)
-        )
+def _port_error(port: int, error: OSError) -> LabError:
     if error.errno == errno.EADDRINUSE:
         return PortTaken(
             _(

@@ -131,3 +131,15 @@ def test_half_a_login_is_not_enough(play: Play, lines: tuple[bytes, ...]) -> Non
     capture = play(587, b"220 ready", b"EHLO a", b"250 hello", *lines, b"QUIT", b"221 bye")
     with pytest.raises(LabError, match="not complete"):
         guess(capture)
+
+
+def test_a_string_is_one_word() -> None:
+    with labkit.Provider("smtp-auth", repeatable=True) as provider, provider.capture() as capture:
+        provider.client("hanako", mechanism="CRAM-MD5").send(sample_message())
+    result = guess(capture, "sakura")
+    assert (result.password, result.tried) == ("sakura", 1)
+
+
+def test_what_is_no_capture() -> None:
+    with pytest.raises(LabError, match=r"^'a\.pcap' does not belong here: give a capture"):
+        guess("a.pcap")  # type: ignore[arg-type]

@@ -273,6 +273,7 @@ def test_line_breaks_and_nul_are_refused_in_addresses(character: str) -> None:
         ({"pop3_login": "KERBEROS"}, "Choose one of: USER, APOP, PLAIN,"),
         ({"security": "tls"}, "Choose one of: none, starttls, ssl."),
         ({"smtp_port": 0}, "The setting smtp_port must be a port"),
+        ({"smtp_port": "25"}, "The setting smtp_port must be a port"),
         ({"pop3_port": 65536}, "The setting pop3_port must be a port"),
         ({"check_mail_first": "off"}, "The setting check_mail_first is a switch: it is True (on) or False (off)"),
         ({"timeout": 0}, "The setting timeout must be more than 0"),
@@ -293,6 +294,11 @@ def test_settings_that_cannot_be_meant(settings: dict[str, Any], sentence: str) 
 def test_trusted_certificates_must_be_certificates(pem: str) -> None:
     with pytest.raises(BadSetting, match="holds no certificate"):
         MailClient(Settings(**GIVEN, security=Security.SSL, trusted_ca=pem))
+
+
+def test_a_mail_program_needs_settings() -> None:
+    with pytest.raises(BadSetting, match=r"^'mail\.example' does not belong here: give settings, such as provider"):
+        MailClient("mail.example")  # type: ignore[arg-type]
 
 
 def test_reading_needs_a_login() -> None:

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from labkit.errors import BadSetting
 from labkit.mail.clock import Clock
 
 
@@ -29,5 +30,5 @@ def test_a_still_one_moves_only_when_it_is_moved() -> None:
 
 @pytest.mark.parametrize("still", [True, False])
 def test_it_never_goes_back(still: bool) -> None:
-    with pytest.raises(ValueError, match="only moves forward"):
+    with pytest.raises(BadSetting, match="only moves forward"):
         Clock(still=still).advance(seconds=-1)

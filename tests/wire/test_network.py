@@ -38,9 +38,10 @@ def test_a_taken_port_is_one_sentence(network):
     assert len(network.listeners) == 1
 
 
-def test_a_port_that_is_none_is_one_sentence(network):
-    with pytest.raises(LabError, match="70000 is not a port"):
-        network.listen(Echo, 70_000)
+@pytest.mark.parametrize("port", [70_000, -1, "25"])
+def test_a_port_that_is_none_is_one_sentence(network, port):
+    with pytest.raises(LabError, match=f"{port!r} is not a port"):
+        network.listen(Echo, port)
 
 
 def test_a_port_that_is_not_allowed_is_one_sentence(network, monkeypatch):
