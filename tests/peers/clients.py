@@ -24,7 +24,6 @@ from labkit.mail.policy import MECHANISMS, Security
 
 PATIENCE = 30  # seconds for one run of a program
 USER_PASS, APOP = "USER/PASS", "APOP"
-POP3_WAYS = (USER_PASS, APOP, *MECHANISMS)
 NONE, STARTTLS, SSL = Security.NONE, Security.STARTTLS, Security.SSL
 
 
@@ -149,6 +148,7 @@ class Peer:
             fragments |= {name: text.replace("{word}", self.ways[errand.way]) for name, text in self.login.items()}
         values = {
             "python": sys.executable,
+            "scripts": str(Path(__file__).parent),
             "host": "localhost",
             "helo": "client.example",
             "port": str(errand.port),
@@ -323,7 +323,7 @@ _SMTPLIB = {
     Refusal.NO_POP: (1, "SMTPSenderRefused: (530"),
     Refusal.CLEARTEXT: (1, "SMTP AUTH extension"),
 }
-_SCRIPT = f"{{python}} {Path(__file__).parent / 'plain_python.py'}"
+_SCRIPT = "{python} {scripts}/plain_python.py"
 _LOGIN_ARGUMENTS = "{host} {port} {security} {way} {user} {password} {ca}"
 
 # Mutt reads mail only on a screen: it gets a terminal of its own, and its keys from its configuration.
@@ -336,10 +336,7 @@ set ssl_starttls={starttls} ssl_force_tls={starttls} certificate_file={ca}
 
 # One account and the local folders, as Thunderbird's own settings would write them. No proxy answers on port 9: it is to
 # speak with this machine alone. The password is not a setting: `thunderbird.py` types it.
-_THUNDERBIRD_COMMAND = (
-    f"{{python}} {Path(__file__).parent / 'thunderbird.py'} {{task}} {{folder}} {{password}} {{ca}} "
-    "{recipient} '{subject}'"
-)
+_THUNDERBIRD_COMMAND = "{python} {scripts}/thunderbird.py {task} {folder} {password} {ca} {recipient} '{subject}'"
 _THUNDERBIRD_SETTINGS = """\
 user_pref("mail.accountmanager.accounts", "account1,account2");
 user_pref("mail.accountmanager.defaultaccount", "account1");

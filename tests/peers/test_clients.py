@@ -112,3 +112,8 @@ def test_the_committed_matrix_has_the_rows_and_columns_of_the_table() -> None:
         assert re.search(rf"\n\| MailClient \w+ \w+ {own.NAMES[task]} [\d.]+ \|", text)
     for name, grades in own.CARDS.items():
         assert f"\n| {name} | {' | '.join(grades)} |\n" in text
+
+
+def test_no_command_depends_on_where_the_checkout_lies() -> None:
+    """A command is split into words before its values are put in: a folder's name may have a space in it."""
+    assert [peer.name for peer in clients.PEERS if str(Path(clients.__file__).parent) in peer.command] == []

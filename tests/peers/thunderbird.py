@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ SCRIPT = Path(__file__).with_suffix(".js")
 class Marionette:
     """The remote control: JSON of [0, number, command, parameters] and [1, number, error, result], each after its length."""
 
-    def __init__(self, port: int, until: float) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
+    def __init__(self, connection: socket.socket, until: float) -> None:
+        self._socket = connection
         self._file = self._socket.makefile("rwb")
         self._until = until
         self._receive()  # who it is
@@ -66,7 +67,7 @@ def main() -> int:
         program = subprocess.Popen(["thunderbird", *arguments], stdout=log, stderr=log, start_new_session=True)
         try:
             until = time.monotonic() + PATIENCE
-            marionette = Marionette(port_of(Path(folder), until), until)
+            marionette = Marionette(connected(program, Path(folder), until), until)
             status, said = outcome(marionette, task, errand)
             marionette("Marionette:Quit", flags=["eForceQuit"])
             program.wait(max(0.1, until - time.monotonic()))
@@ -78,14 +79,17 @@ def main() -> int:
     return 1 if status else 0
 
 
-def port_of(folder: Path, until: float) -> int:
-    """Where Marionette listens: it chose, and wrote it down."""
+def connected(program: subprocess.Popen[bytes], folder: Path, until: float) -> socket.socket:
+    """A connection to Marionette, which chose its port and writes it down: not yet, by halves, before it listens there."""
     written = folder / "MarionetteActivePort"
-    while not (written.exists() and written.read_text()):
+    while program.poll() is None:
         if time.monotonic() > until:
             raise TimeoutError("Thunderbird did not start in time")
+        with suppress(OSError, ValueError):
+            return socket.create_connection(("127.0.0.1", int(written.read_text())))
         time.sleep(0.05)
-    return int(written.read_text())
+    last = (folder / "log").read_text(errors="replace")[-500:]
+    raise RuntimeError(f"Thunderbird ended with {program.returncode}: {last}")
 
 
 def outcome(marionette: Marionette, task: str, errand: dict[str, str]) -> tuple[int, list[str]]:
