@@ -3,7 +3,7 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
@@ -19,7 +19,7 @@ def shared_captures() -> Path:
     """Public captures by others, kept beside the project and never in it."""
     folder = SHARED / "captures"
     if not folder.is_dir():
-        pytest.skip("the public captures of others are not beside this checkout (../shared/captures)")
+        lack("the public captures of others are not beside this checkout (../shared/captures)")
     return folder
 
 
@@ -35,11 +35,14 @@ settings.load_profile("labkit")
 def require(*programs: str) -> None:
     """Skip the test that needs these programs where one is missing; fail it where all must be there, as in CI."""
     missing = [program for program in programs if shutil.which(program) is None]
-    if not missing:
-        return
-    reason = f"not installed: {', '.join(missing)}"
+    if missing:
+        lack(f"not installed: {', '.join(missing)}")
+
+
+def lack(reason: str) -> NoReturn:
+    """Skip the test for that reason; fail it where nothing may be lacking, as in CI."""
     if THOROUGH:
-        pytest.fail(f"{reason}, and LABKIT_ALL_TOOLS=1 says that every tool is there")
+        pytest.fail(f"{reason}, and LABKIT_ALL_TOOLS=1 says that everything is there")
     pytest.skip(reason)
 
 
@@ -47,7 +50,7 @@ def require(*programs: str) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Tests that share something costly stay on one worker: a browser and a lab, a lesson's rehearsal, a file's fixtures.
 
-    Those that take longest come first. xdist's own --dist loadgroup does not see its groups under pytest 9.2.
+    xdist begins with those that have the most tests. Its own --dist loadgroup does not see its groups under pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 

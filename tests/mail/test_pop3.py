@@ -2,7 +2,6 @@
 
 import asyncio
 import poplib
-import shutil
 import socket
 import ssl
 import subprocess
@@ -17,6 +16,7 @@ from labkit.mail.policy import POLICIES, Security
 from labkit.mail.pop3 import AUTOLOGOUT, TURN, Pop3Protocol
 from labkit.mail.service import MailService
 from labkit.wire.network import Listener, Network
+from tests.conftest import require
 from tests.mail.conftest import Memory, a_service
 
 PASSWORD = "correct horse"
@@ -360,8 +360,7 @@ def test_an_answer_larger_than_any_buffer_arrives_whole(serve: Serve) -> None:
 
 def run(*command: str | Path, stdin: str = "") -> str:
     """Run a program that must be installed; its standard output."""
-    if shutil.which(str(command[0])) is None:
-        pytest.skip(f"{command[0]} is not installed")
+    require(str(command[0]))
     done = subprocess.run(command, input=stdin.encode(), capture_output=True, timeout=30, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode("latin-1")

@@ -4,7 +4,6 @@ import base64
 import hmac
 import os
 import re
-import shutil
 import smtplib
 import socket
 import ssl
@@ -26,7 +25,7 @@ from labkit.mail.certificates import authority
 from labkit.mail.clock import Clock
 from labkit.mail.policy import MECHANISMS, POLICIES, LoginFormat, Security
 from labkit.wire.network import Listener, Network
-from tests.conftest import examples
+from tests.conftest import examples, lack, require
 from tests.mail.conftest import ACCOUNTS, InMemory, Talk, a_service
 
 Serve = Callable[..., Listener]
@@ -699,9 +698,8 @@ def test_stop_does_not_wait_for_idle_clients(network: Network, serve_smtp: Serve
 
 
 def run(*command: str, folder: Path, stdin: str = os.devnull) -> subprocess.CompletedProcess[str]:
-    """Run a client; skip where it is not installed."""
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
+    """Run a client that must be installed."""
+    require(command[0])
     with (folder / stdin).open() as given:
         return subprocess.run(command, cwd=folder, stdin=given, capture_output=True, text=True, timeout=60, check=False)
 
@@ -720,7 +718,7 @@ def test_swaks(serve_smtp: Serve, tmp_path: Path, policy: str, mechanism: str) -
         "-ap", "correct horse", "-f", "a@b.example", "-t", "taro@mail.example", "-d", "@m.eml", folder=tmp_path,
     )  # fmt: skip
     if "requires Net::SSLeay" in swaks.stderr:
-        pytest.skip("swaks speaks TLS only with Perl's Net::SSLeay, which is not installed")
+        lack("swaks speaks TLS only with Perl's Net::SSLeay, which is not installed")
     assert swaks.returncode == 0, swaks.stdout + swaks.stderr
     assert taro(service)[0].rstrip() == MESSAGE.replace(b".\rnot", b".not").rstrip()
 

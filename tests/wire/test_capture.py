@@ -1,7 +1,6 @@
 """A capture tells the same whichever engine made it, and a saved one is read by others."""
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,8 +13,6 @@ from labkit.wire.capture import AddressBook, Capture, choose_engine
 from labkit.wire.flows import Side
 from labkit.wire.network import Network
 from tests.wire.conftest import Client, Echo
-
-needs_tshark = pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is not installed")
 
 
 def told(capture: Capture) -> tuple[bytes, bytes, list[tuple[Side, int]]]:
@@ -173,7 +170,7 @@ def test_a_saved_capture_tells_the_same(capture, tmp_path, suffix, addresses):
     assert [str(end) for end in (again.flows[0].client, again.flows[0].server)] == [str(flow.client), str(flow.server)]
 
 
-@needs_tshark
+@pytest.mark.usefixtures("tshark")
 def test_wireshark_dissects_a_saved_capture_at_once(capture, tmp_path):
     path = capture.save(tmp_path / "saved.pcapng")
     checked = ("-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-o", "tcp.desegment_tcp_streams:TRUE")

@@ -1,7 +1,6 @@
 """Synthesized packets are what a dissector takes for real ones; readdressed packets are right to the last checksum."""
 
 import ipaddress
-import shutil
 import socket
 import subprocess
 import time
@@ -18,8 +17,6 @@ from labkit.wire.capture import AddressBook
 from labkit.wire.events import Act, Connection, Event
 from labkit.wire.flows import Side, reassemble
 from labkit.wire.frames import Frame, Synthesizer, readdress, synthesize
-
-needs_tshark = pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is not installed")
 
 V4 = Connection(1, ("127.0.0.1", 40_001), ("127.0.0.1", 2_525))
 OTHER = Connection(2, ("127.0.0.7", 40_001), ("127.0.0.1", 2_525))
@@ -94,7 +91,7 @@ SESSIONS = {
 }
 
 
-@needs_tshark
+@pytest.mark.usefixtures("tshark")
 @pytest.mark.parametrize("addresses", ["real", "names"])
 @pytest.mark.parametrize("name", SESSIONS)
 def test_tshark_finds_nothing(written, name, addresses):
@@ -104,7 +101,7 @@ def test_tshark_finds_nothing(written, name, addresses):
     assert complaints(written(frames)) == []
 
 
-@needs_tshark
+@pytest.mark.usefixtures("tshark")
 def test_tshark_would_have_found_it(written):
     """The test above can fail: a wrong octet, a lost packet and a wrong order are complaints."""
     frames = synthesize(SESSIONS["a session"])
@@ -114,7 +111,7 @@ def test_tshark_would_have_found_it(written):
     assert complaints(written([*frames[:9], frames[10], frames[9], *frames[11:]]))
 
 
-@needs_tshark
+@pytest.mark.usefixtures("tshark")
 def test_tshark_reads_the_same_bytes(written):
     events = SESSIONS["a session"]
     path = written(synthesize(events))
@@ -128,13 +125,13 @@ def test_tshark_reads_the_same_bytes(written):
     assert sorted(said.values()) == sorted((sent, received))
 
 
-@needs_tshark
+@pytest.mark.usefixtures("tshark")
 def test_a_reset_is_a_reset(written):
     path = written(synthesize(session(V4, [20, 10], [Act.CLIENT_RST])))
     assert complaints(path) == ["Connection reset (RST)"]
 
 
-@needs_tshark
+@pytest.mark.usefixtures("tshark")
 def test_people_see_names_and_standard_ports(written):
     greetings = [
         Event(number, connection, act, data)
