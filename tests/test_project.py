@@ -6,11 +6,14 @@ import sys
 import tarfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import labkit.cli
+from labkit.wire import pcap
+from tests import conftest
 
 ROOT = Path(__file__).parent.parent
 CARD = {"jupyterlab", "aiosmtpd", "scapy", "matplotlib", "nbval"}
@@ -103,3 +106,26 @@ def test_the_readme_knows_every_command_and_the_lessons_functions() -> None:
     functions = {f"labkit.{name}(" for name in labkit.__all__ if not name[0].isupper()}
     functions.remove("labkit.exchange(")  # what compare() runs once for each policy
     assert {name for name in commands | functions if name not in readme} == set()
+
+
+def test_the_cheat_sheet_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    monkeypatch.chdir(tmp_path)
+    pcap.write("from-wireshark.pcap", [])
+    names: dict[str, Any] = {}
+    exec(found[1], names)  # noqa: S102 (our own README)
+    assert Path("auth.pcapng").exists()
+    said = dict(re.findall(r"^(capture\S+) +# '(.*)'$", found[1], re.MULTILINE))
+    assert len(said) == 2
+    assert {expression: eval(expression, names) for expression in said} == said  # noqa: S307
+
+
+def test_no_test_is_skipped_for_want_of_a_tool_where_every_tool_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`require` and `lack` know the promise; Postfix and Dovecot are skipped for want of root, too."""
+    monkeypatch.setattr(conftest, "THOROUGH", True)
+    with pytest.raises(pytest.fail.Exception, match="not installed: no-such-program"):
+        conftest.require("no-such-program")
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    alone = [path.name for path, text in sources.items() if re.search(r"skip(if)?\(", text) and "shutil.which" in text]
+    assert set(alone) - {"test_project.py"} == {"conftest.py", "servers.py"}
