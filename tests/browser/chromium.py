@@ -104,9 +104,9 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait(self, condition: str, patience: float = PATIENCE) -> None:
+    def wait(self, condition: str) -> None:
         """Until a JavaScript expression is true."""
-        until(lambda: bool(self.evaluate(condition)), condition, patience)
+        until(lambda: bool(self.evaluate(condition)), condition)
 
     def press(self, *keys: str, modifiers: int = 0) -> None:
         """Press keys one after another. modifiers: 2 for Ctrl, 8 for Shift."""
@@ -138,11 +138,11 @@ class Page:
         return [address for address in self.requests if not address.startswith(here)]
 
 
-def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+def until(condition: Callable[[], bool], what: str) -> None:
     """Ask until it is so. Raises AssertionError when that takes too long."""
-    end = time.monotonic() + patience
+    end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, f"not within {patience:.0f} s: {what}"
+        assert time.monotonic() < end, f"not within {PATIENCE:.0f} s: {what}"
         time.sleep(0.02)
 
 

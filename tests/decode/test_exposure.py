@@ -18,14 +18,13 @@ from tests.decode.handshakes import Maker
 Turns = list[tuple[Side, bytes]]
 
 
-def a_letter(*, subject: str = "Hello", cte: str = "7bit", attached: bool = True) -> bytes:
+def a_letter(*, subject: str = "Hello", cte: str = "7bit") -> bytes:
     letter = EmailMessage(policy=email.policy.SMTP)
     letter["From"] = "Hanako <hanako@mail.example>"
     letter["To"] = "taro@mail.example"
     letter["Subject"] = subject
     letter.set_content("Good morning.\n.\nBye.\n", cte=cte)
-    if attached:
-        letter.add_attachment(b"\x89PNG" + bytes(64), maintype="image", subtype="png", filename="dot.png")
+    letter.add_attachment(b"\x89PNG" + bytes(64), maintype="image", subtype="png", filename="dot.png")
     return letter.as_bytes()
 
 

@@ -184,8 +184,8 @@ class Blocks:
     def interface(self, options: bytes = b"", link: int = 1, snap: int = 0) -> "Blocks":
         return self.block(1, self.pack("HHI", link, 0, snap) + options)
 
-    def packet(self, ticks: int, data: bytes, interface: int = 0, options: bytes = b"", length: int = 0) -> "Blocks":
-        head = self.pack("5I", interface, ticks >> 32, ticks & 0xFFFFFFFF, len(data), length or len(data))
+    def packet(self, ticks: int, data: bytes, interface: int = 0, options: bytes = b"") -> "Blocks":
+        head = self.pack("5I", interface, ticks >> 32, ticks & 0xFFFFFFFF, len(data), len(data))
         return self.block(6, head + data + bytes(-len(data) % 4) + options)
 
 
