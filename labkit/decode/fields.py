@@ -10,12 +10,14 @@ from collections.abc import Callable
 from labkit.decode.spans import Span, Visibility
 from labkit.texts import _
 
+LONGEST_HEX = 32  # octets
 
-def hexadecimal(data: bytes, limit: int = 32) -> str:
-    """Bytes in hexadecimal; beyond `limit` octets only the first ones and how many there are."""
-    if len(data) <= limit:
+
+def hexadecimal(data: bytes) -> str:
+    """Bytes in hexadecimal; of many octets only the first ones and how many there are."""
+    if len(data) <= LONGEST_HEX:
         return data.hex()
-    return _("{first}… ({count} bytes)").format(first=data[:limit].hex(), count=len(data))
+    return _("{first}… ({count} bytes)").format(first=data[:LONGEST_HEX].hex(), count=len(data))
 
 
 def text(data: bytes) -> str:

@@ -173,10 +173,8 @@ def _challenges(mechanism: str) -> _Parser:
     return _opaque
 
 
-def _whole(
-    decoded: bytes, field: str, meaning: str, source: str, visibility: Visibility = Visibility.ENCODED
-) -> list[Part]:
-    return [Part(0, len(decoded), field, text(decoded), meaning, source, visibility)]
+def _whole(decoded: bytes, field: str, meaning: str, source: str) -> list[Part]:
+    return [Part(0, len(decoded), field, text(decoded), meaning, source)]
 
 
 def _opaque(decoded: bytes) -> list[Part]:

@@ -70,9 +70,9 @@ _NEXT_TRANSACTION = re.compile(rb"(?:\A|(?<=\n))" + _NEXT_COMMAND)
 _AT_ONCE = re.compile(_NEXT_COMMAND)
 
 
-def looks_like_command(data: bytes, at: int = 0) -> bool:
-    """Whether the line at `at` has the shape of an SMTP command."""
-    return _SHAPE.match(data, at) is not None
+def looks_like_command(data: bytes) -> bool:
+    """Whether the first line has the shape of an SMTP command."""
+    return _SHAPE.match(data) is not None
 
 
 def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> Reading:

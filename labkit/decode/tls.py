@@ -57,14 +57,13 @@ class Record:
 class TlsSession:
     """What the TLS part of a flow shows to everybody. Spans are built when first asked for.
 
-    version, cipher: None until a ServerHello was seen. server_name, alpn: what the client asked for, alpn what was
-    chosen where the choice was made in clear. ja3, ja4: "" without a ClientHello.
+    version, cipher: None until a ServerHello was seen. server_name: what the client asked for. ja3, ja4: "" without a
+    ClientHello.
     """
 
     version: str | None
     cipher: str | None
     server_name: str | None
-    alpn: str | None
     client_random: bytes
     records: tuple[Record, ...]
     ja3: str
@@ -95,7 +94,7 @@ class TlsSession:
     def context(self, side: Side) -> Context:
         """What the format of a side's handshake messages depends on."""
         chosen = self.server_hello.chosen_version if self.server_hello else 0
-        return Context(chosen, self.cipher or "", side is Side.CLIENT)
+        return Context(chosen, self.cipher or "")
 
 
 def looks_like_tls(data: bytes) -> bool:
@@ -114,16 +113,14 @@ def read(client: Stream, server: Stream, client_start: int = 0, server_start: in
     chosen = server_hello.chosen_version if server_hello else None
     tls13 = is_tls13(chosen) if chosen is not None else _offers_tls13(client_hello)
     sides = [
-        _Side(client, client_raw, _encrypted(client_raw, client, tls13)),
-        _Side(server, server_raw, _encrypted(server_raw, server, tls13)),
+        _Side(client, client_raw, _encrypted(client_raw, tls13)),
+        _Side(server, server_raw, _encrypted(server_raw, tls13)),
     ]
     early = client_hello is not None and client_hello.extension(EARLY_DATA) is not None
-    protocols = server_hello.protocols if server_hello and server_hello.protocols else ()
     return TlsSession(
         version=version_name(chosen) if chosen is not None else None,
         cipher=suite_name(server_hello.suites[0]) if server_hello and server_hello.suites else None,
         server_name=client_hello.server_name if client_hello else None,
-        alpn=protocols[0].decode("utf-8", "backslashreplace") if protocols else None,
         client_random=client_hello.random if client_hello else b"",
         records=tuple(_records(sides, tls13, early)),
         ja3=ja3(client_hello) if client_hello else "",
@@ -146,7 +143,7 @@ class _Side:
 
 def _first_hello(stream: Stream, records: list[RawRecord], kind: int) -> Hello | None:
     """The first hello in clear. A HelloRetryRequest chooses the version and suite that the ServerHello repeats."""
-    first = messages(stream, _clear(records, _encrypted(records, stream, False)))
+    first = messages(stream, _clear(records, _encrypted(records, False)))
     found = next((message for message in first if message.kind == kind), None)
     return parse_hello(found.data, kind == CLIENT_HELLO) if found else None
 
@@ -159,7 +156,7 @@ def _offers_tls13(hello: Hello | None) -> bool:
     )
 
 
-def _encrypted(records: list[RawRecord], stream: Stream, tls13: bool) -> set[int]:
+def _encrypted(records: list[RawRecord], tls13: bool) -> set[int]:
     """Where the encrypted records of a side start."""
     found: set[int] = set()
     changed = False

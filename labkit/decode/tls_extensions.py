@@ -82,7 +82,7 @@ def _grease() -> str:
     return _("A number that means nothing, sent so that servers learn to ignore what they do not know.")
 
 
-def numbers(cut: Cutter, width: int, field: str, say: Callable[[int], str], separator: str = ", ") -> str:
+def numbers(cut: Cutter, width: int, field: str, say: Callable[[int], str]) -> str:
     """All that is left as numbers of `width` octets, each a span of its own; their names joined."""
     names: list[str] = []
     while cut.left:
@@ -90,7 +90,7 @@ def numbers(cut: Cutter, width: int, field: str, say: Callable[[int], str], sepa
             width, field, _grease() if width == 2 and is_grease(int.from_bytes(cut.peek(2), "big")) else "", say
         )
         names.append(say(found))
-    return separator.join(names)
+    return ", ".join(names)
 
 
 def _listed(width: int, item: int, field: str, say: Callable[[int], str]) -> Callable[[Cutter, Place], str]:

@@ -32,7 +32,6 @@ class Context:
 
     version: int
     suite: str
-    from_client: bool
 
     @property
     def tls13(self) -> bool:

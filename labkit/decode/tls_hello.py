@@ -23,7 +23,6 @@ class Hello:
 
     version: int
     random: bytes
-    session_id: bytes
     suites: tuple[int, ...]
     extensions: tuple[tuple[int, bytes], ...]
 
@@ -85,7 +84,6 @@ def parse_hello(message: bytes, from_client: bool) -> Hello | None:
         return None
     version, random = int.from_bytes(message[4:6], "big"), message[6:38]
     at = 39 + (message[38] if len(message) > 38 else 0)
-    session_id = message[39:at]
     if from_client:
         after = at + 2 + int.from_bytes(message[at : at + 2], "big")
         suites = _numbers(message[at + 2 : after])
@@ -98,7 +96,7 @@ def parse_hello(message: bytes, from_client: bool) -> Hello | None:
         content_end = at + 4 + int.from_bytes(message[at + 2 : at + 4], "big")
         extensions.append((int.from_bytes(message[at : at + 2], "big"), message[at + 4 : min(content_end, end)]))
         at = content_end
-    return Hello(version, random, session_id, tuple(suites), tuple(extensions))
+    return Hello(version, random, tuple(suites), tuple(extensions))
 
 
 def ja3_text(hello: Hello) -> str:

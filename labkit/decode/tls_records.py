@@ -45,17 +45,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A handshake message with its 4-octet header, as far as it was captured. length: what the header announces."""
+    """A handshake message with its 4-octet header, as far as it was captured."""
 
     kind: int
     data: bytes
-    length: int
     pieces: tuple[Piece, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Whether all of it was captured."""
-        return len(self.data) == self.length + 4
 
 
 def plausible_header(data: bytes, at: int = 0) -> bool:
@@ -129,7 +123,7 @@ def messages(stream: Stream, records: Iterable[tuple[int, RawRecord]]) -> list[M
 
     def finish() -> None:
         if data:
-            found.append(Message(data[0], bytes(data), int.from_bytes(data[1:4], "big"), tuple(pieces)))
+            found.append(Message(data[0], bytes(data), tuple(pieces)))
             data.clear()
             pieces.clear()
 

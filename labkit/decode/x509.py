@@ -238,7 +238,7 @@ def _version(cut: Cutter) -> str:
     return f"v{number + 1}"
 
 
-def _oid(cut: Cutter, field: str, meaning: str = "") -> str:
+def _oid(cut: Cutter, field: str) -> str:
     """An object identifier; its name where it has a common one."""
     found = ""
 
@@ -249,7 +249,7 @@ def _oid(cut: Cutter, field: str, meaning: str = "") -> str:
         inner.rest(f"{field}.oid", say=lambda _octets: dotted)
         return found
 
-    element(cut, field, inside, meaning, "X.690 section 8.19")
+    element(cut, field, inside, source="X.690 section 8.19")
     return found
 
 

@@ -80,13 +80,13 @@ def pad(text: str, columns: int) -> str:
     return fitted + " " * (columns - width(fitted))
 
 
-def grid(rows: Sequence[Sequence[str]], limits: Sequence[int], gap: str = "  ") -> list[str]:
+def grid(rows: Sequence[Sequence[str]], limits: Sequence[int]) -> list[str]:
     """Rows of cells as lines of a text table: each column as wide as its widest cell, but not wider than its limit."""
     cells = [[visible(cell) for cell in row] for row in rows]
     widths = [
         min(limit, max(map(width, column))) for limit, column in zip(limits, zip(*cells, strict=True), strict=True)
     ]
-    return [gap.join(map(pad, row, widths)).rstrip() for row in cells]
+    return ["  ".join(map(pad, row, widths)).rstrip() for row in cells]
 
 
 def block(lines: Iterable[str]) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PLAIN, BOLD, WIRE = "DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSansMono.ttf"
 ADVANCE = 0.60205  # width of a character of the typewriter face, in its size
 POINT = 1 / 72  # inches
+LEGEND = 11  # points
 MISSING = "□"
 LEFT, CENTER, RIGHT = "left", "center", "right"
 TOP, MIDDLE, BOTTOM, BASELINE = "top", "center", "bottom", "baseline"
@@ -156,15 +157,15 @@ class Sheet:
         if both:
             self.area([(start, y), (tail, y - half), (tail, y + half)], fill=colour)
 
-    def legend(self, x: float, y: float, looks: Sequence[Look], *, size: float = 11, hatched: str = "") -> None:
+    def legend(self, x: float, y: float, looks: Sequence[Look], *, hatched: str = "") -> None:
         """Mark and word of each look, from x on; `hatched` says what hatching means, where it is used."""
         for look in looks:
-            self.mark(x, y, look, size=size)
-            self.text(x + 0.17, y, look.word, size=size, along=MIDDLE)
-            x += 0.17 + measure(look.word, PLAIN, size) + 0.32
+            self.mark(x, y, look, size=LEGEND)
+            self.text(x + 0.17, y, look.word, size=LEGEND, along=MIDDLE)
+            x += 0.17 + measure(look.word, PLAIN, LEGEND) + 0.32
         if hatched:
             self.box(x - 0.1, y - 0.08, 0.34, 0.16, fill="white", edge=TEXT, hatch="////")
-            self.text(x + 0.32, y, hatched, size=size, along=MIDDLE)
+            self.text(x + 0.32, y, hatched, size=LEGEND, along=MIDDLE)
 
 
 @cache

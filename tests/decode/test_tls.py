@@ -264,7 +264,7 @@ def test_certificate_fields_as_cryptography_reads_them(tmp_path: Path, kind: str
 
 def hello_of(suites: str, extensions: dict[str, str]) -> Hello:
     content = tuple((int(kind, 16), bytes.fromhex(data)) for kind, data in extensions.items())
-    return Hello(0x0303, bytes(32), b"", tuple(int(suite, 16) for suite in suites.split(",")), content)
+    return Hello(0x0303, bytes(32), tuple(int(suite, 16) for suite in suites.split(",")), content)
 
 
 def test_ja4_of_the_example_in_its_specification() -> None:
@@ -288,7 +288,7 @@ def test_ja4_of_protocol_names_that_are_no_text(protocol: str, said: str) -> Non
 
 
 def test_ja4_without_suites_or_extensions_says_so() -> None:
-    assert ja4(Hello(0x0301, bytes(32), b"", (), ())) == "t10i000000_000000000000_000000000000"
+    assert ja4(Hello(0x0301, bytes(32), (), ())) == "t10i000000_000000000000_000000000000"
 
 
 # However the bytes were cut
