@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from types import ModuleType
@@ -26,6 +26,7 @@ from labkit.decode.lines import (
     Reply,
     Unit,
     cut,
+    list_commands,
     locator,
     verb_of,
     without_line_end,
@@ -118,7 +119,7 @@ def _by_content(client: bytes, server: bytes, by_port: Protocol) -> Protocol | N
 class Conversation:
     """One flow, understood. Each part is read when somebody first looks at it, and kept.
 
-    keylog: opens the TLS part. greeting: the server speaks first. inside_tls: this is what a key log opened.
+    keylog: opens the TLS part. greeting: the server speaks first.
     """
 
     def __init__(
@@ -128,20 +129,18 @@ class Conversation:
         keylog: KeyLog | None = None,
         *,
         greeting: bool = True,
-        inside_tls: bool = False,
     ) -> None:
         self.flow, self.protocol = flow, protocol
-        self._keylog, self._greeting, self._inside_tls = keylog, greeting, inside_tls
+        self._keylog, self._greeting = keylog, greeting
         self._decoder = _DECODERS.get(protocol)
 
     @cached_property
     def commands(self) -> tuple[Command, ...]:
-        """The commands in the clear; read without the rest, which whoever lists commands need not wait for."""
-        if self._decoder is None:
-            return ()
-        listed: Callable[..., tuple[Command, ...]] = self._decoder.commands
+        """The commands in the clear; of SMTP read without the rest, which whoever lists commands need not wait for."""
         flow = self.flow
-        return listed(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self._greeting)
+        if self.protocol is Protocol.SMTP:
+            return smtp.commands(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self._greeting)
+        return list_commands(flow.client_stream, self._reading.client)
 
     @cached_property
     def _reading(self) -> Reading:
@@ -205,7 +204,7 @@ class Conversation:
         inside = self.flow._replace(client_stream=result.client, server_stream=result.server, bursts=bursts)
         protocol = _INSIDE.get(self.protocol) or (self.protocol if self._decoder else recognise(inside))
         # after STARTTLS and STLS the server waits for the client (RFC 3207 section 4.2, RFC 2595 section 4)
-        return Conversation(inside, protocol, greeting=self._decoder is None, inside_tls=True), why
+        return Conversation(inside, protocol, greeting=self._decoder is None), why
 
     @cached_property
     def replies(self) -> tuple[Reply, ...]:
@@ -255,8 +254,6 @@ class Conversation:
         if self.session is not None:
             locate = {Side.CLIENT: locator(client), Side.SERVER: locator(server)}
             told.extend(_record_line(record, locate[record.side](record.start)) for record in self.session.records)
-        if self._inside_tls:
-            told = [replace(line, inside_tls=True) for line in told]
         return tuple(sorted(told, key=_order(self.flow)))
 
 

@@ -36,7 +36,6 @@ class Line:
     """One line of the dialogue: bytes [start, end) of a side's stream, as text.
 
     text: for a person, without the line end, unescaped; what can be said of it where it is TLS or an unknown protocol.
-    inside_tls: it was opened with a key log, and start and end count in the opened stream.
     """
 
     side: Side
@@ -47,7 +46,6 @@ class Line:
     visibility: Visibility
     packet: int
     time: int
-    inside_tls: bool = False
 
 
 class Command(NamedTuple):

@@ -11,7 +11,6 @@ from labkit.decode import sasl
 from labkit.decode.fields import text
 from labkit.decode.lines import (
     TLS_RECORD,
-    Command,
     Reading,
     Reply,
     Role,
@@ -22,7 +21,6 @@ from labkit.decode.lines import (
     fragment,
     line_end,
     line_end_span,
-    list_commands,
     terminator_start,
     tls_start,
     upper,
@@ -60,9 +58,9 @@ _SHAPE = re.compile(
 _HEADER = re.compile(rb"[!-9;-~]+:")
 
 
-def looks_like_command(data: bytes, at: int = 0) -> bool:
-    """Whether the line at `at` has the shape of a POP3 command."""
-    return _SHAPE.match(data, at) is not None
+def looks_like_command(data: bytes) -> bool:
+    """Whether the first line has the shape of a POP3 command."""
+    return _SHAPE.match(data) is not None
 
 
 def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> Reading:
@@ -72,11 +70,6 @@ def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool 
     been negotiated with STLS.
     """
     return _Scanner(client, server, opened, greeting).read()
-
-
-def commands(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> tuple[Command, ...]:
-    """Every POP3 command of a session; cheap enough for captures with hundreds of thousands of packets."""
-    return list_commands(client, scan(client, server, opened=opened, greeting=greeting).client)
 
 
 def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
