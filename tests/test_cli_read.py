@@ -201,3 +201,10 @@ def test_what_was_opened_and_is_no_mail_is_told(shared_captures: Path) -> None:
     keys = shared_captures / "illustrated-tls13_keylog.txt"
     result = read("--keylog", keys, shared_captures / "illustrated-tls13_capture.pcap")
     assert "inside TLS: only the two ends can read this\nC: ● neither SMTP nor POP3: 4 octets" in result.output
+
+
+def test_the_encrypted_handshake_and_the_fingerprints_are_explained(shared_captures: Path) -> None:
+    keys = shared_captures / "illustrated-tls13_keylog.txt"
+    page = read("--keylog", keys, "--format", "html", shared_captures / "illustrated-tls13_capture.pcap").output
+    hello, inside = page.index("JA4 t13d"), page.index("the handshake inside TLS: only the two ends can read this")
+    assert hello < inside < page.index("EncryptedExtensions", inside) < page.index("CertificateVerify", inside)

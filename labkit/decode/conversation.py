@@ -33,7 +33,9 @@ from labkit.decode.lines import (
 )
 from labkit.decode.spans import Span, Visibility, closest, leaves
 from labkit.decode.tls import Record, TlsSession
+from labkit.decode.tls_handshake import Context
 from labkit.decode.tls_records import UNREADABLE
+from labkit.decode.tls_spans import handshake_spans
 from labkit.texts import _
 from labkit.wire.flows import Burst, Flow, Segment, Side, Stream
 
@@ -62,6 +64,18 @@ class Tls:
     cipher: str | None
     server_name: str | None
     started: str
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """The encrypted handshake messages that a key log opened, as a flow of their own."""
+
+    flow: Flow
+    context: Context
+
+    def spans(self, side: Side) -> tuple[Span, ...]:
+        """The spans of the messages that `side` sent."""
+        return handshake_spans(self.flow.stream(side), self.context)
 
 
 _BY_PORT = {25: Protocol.SMTP, 587: Protocol.SMTP, 2525: Protocol.SMTP, 110: Protocol.POP3}
@@ -185,26 +199,32 @@ class Conversation:
         return self._opening[0]
 
     @property
-    def closed_because(self) -> tuple[str, ...]:
-        """Why records stayed hidden although a key log was given."""
+    def opened_handshake(self) -> Handshake | None:
+        """The handshake messages that a key log opened."""
         return self._opening[1]
 
+    @property
+    def closed_because(self) -> tuple[str, ...]:
+        """Why records stayed hidden although a key log was given."""
+        return self._opening[2]
+
     @cached_property
-    def _opening(self) -> tuple[Conversation | None, tuple[str, ...]]:
-        """What the key log opens, as a conversation of its own, and why the rest stayed closed."""
+    def _opening(self) -> tuple[Conversation | None, Handshake | None, tuple[str, ...]]:
+        """What the key log opens, as a conversation of its own, the handshake, and why the rest stayed closed."""
         if self.session is None or self._keylog is None:
-            return None, ()
+            return None, None, ()
         from labkit.decode import decrypt  # and with it the ciphers, which few captures need
 
         result = decrypt.open_session(self.session, self.flow.client_stream, self.flow.server_stream, self._keylog)
         why = tuple(dict.fromkeys(reason for _side, _start, reason in result.hidden))
-        if not result.client.data and not result.server.data:
-            return None, why
-        bursts = _bursts(result.client, result.server)
-        inside = self.flow._replace(client_stream=result.client, server_stream=result.server, bursts=bursts)
+        setup = _inside(self.flow, result.client_handshake, result.server_handshake)
+        shaken = setup and Handshake(setup, self.session.context)
+        inside = _inside(self.flow, result.client, result.server)
+        if inside is None:
+            return None, shaken, why
         protocol = _INSIDE.get(self.protocol) or (self.protocol if self._decoder else recognise(inside))
         # after STARTTLS and STLS the server waits for the client (RFC 3207 section 4.2, RFC 2595 section 4)
-        return Conversation(inside, protocol, greeting=self._decoder is None), why
+        return Conversation(inside, protocol, greeting=self._decoder is None), shaken, why
 
     @cached_property
     def replies(self) -> tuple[Reply, ...]:
@@ -262,6 +282,13 @@ def _record_line(record: Record, segment: Segment) -> Line:
     visibility = Visibility.HIDDEN if record.encrypted else clear
     packet, time = segment.packet, segment.time
     return Line(record.side, Kind.TLS, record.start, record.end, record.about, visibility, packet, time)
+
+
+def _inside(flow: Flow, client: Stream, server: Stream) -> Flow | None:
+    """What was inside the TLS of a flow, as a flow of its own; None where there is nothing."""
+    if not client.data and not server.data:
+        return None
+    return flow._replace(client_stream=client, server_stream=server, bursts=_bursts(client, server))
 
 
 def _bursts(client: Stream, server: Stream) -> tuple[Burst, ...]:

@@ -89,10 +89,11 @@ class TlsSession:
         records = cut_records(stream, start)
         encrypted = {record.start for record in self.records if record.side is stream.side and record.encrypted}
         clear = messages(stream, _clear(records, encrypted))
-        return stream_spans(stream, records, encrypted, clear, self.context(stream.side))
+        return stream_spans(stream, records, encrypted, clear, self.context)
 
-    def context(self, side: Side) -> Context:
-        """What the format of a side's handshake messages depends on."""
+    @property
+    def context(self) -> Context:
+        """What the format of its handshake messages depends on."""
         chosen = self.server_hello.chosen_version if self.server_hello else 0
         return Context(chosen, self.cipher or "")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from labkit.decode.fields import Cutter, hexadecimal
 from labkit.decode.spans import Span
 from labkit.decode.tls_extensions import Place, extensions, numbers
-from labkit.decode.tls_hello import RETRY_RANDOM, TLS12, is_tls13
+from labkit.decode.tls_hello import RETRY_RANDOM, TLS12, is_tls13, ja3, ja4, parse_hello
 from labkit.decode.tls_names import (
     CERTIFICATE_COMPRESSIONS,
     CLIENT_CERTIFICATE_TYPES,
@@ -63,6 +63,16 @@ def message_span(message: bytes, context: Context) -> Span:
     return cut.spans[0]
 
 
+def _fingerprints(message: bytes) -> str:
+    """What all that a ClientHello offers comes down to; "" where it is not whole."""
+    whole = len(message) == 4 + int.from_bytes(message[1:4], "big")
+    hello = parse_hello(message, from_client=True) if whole else None
+    if hello is None:
+        return ""
+    words = _("With the rest of this message it gives the fingerprints JA3 {ja3} and JA4 {ja4}.")
+    return words.format(ja3=ja3(hello), ja4=ja4(hello))
+
+
 def _unexplained() -> str:
     return _("A handshake message that this lab does not explain further.")
 
@@ -84,7 +94,7 @@ def _client_hello(cut: Cutter, context: Context) -> None:
     suites = _(
         "The cipher suites that the client can use, the preferred one first. The choice is typical of the program."
     )
-    cut.vector(2, "tls.client_hello.cipher_suites", _suites, suites)
+    cut.vector(2, "tls.client_hello.cipher_suites", _suites, f"{suites} {_fingerprints(cut.data)}".strip())
     methods = _("Compression methods: only “null” is safe, and TLS 1.3 allows nothing else.")
 
     def compressions(inner: Cutter) -> str:

@@ -12,7 +12,7 @@ from heapq import merge
 
 from markupsafe import Markup
 
-from labkit.decode.conversation import Conversation
+from labkit.decode.conversation import Conversation, Handshake
 from labkit.decode.spans import Span, leaves
 from labkit.show.dialogue import CONVERSATIONS, more_connections, nothing, sides, with_opened
 from labkit.show.marks import Look, legend, legend_text, look
@@ -147,7 +147,7 @@ class Explanation(View):
     def __init__(self, conversations: Sequence[Conversation]) -> None:
         self.title = _("Every byte explained")
         budget = _Budget(HTML_SPANS)
-        trees = [_tree(title, conversation, budget) for title, conversation in with_opened(conversations)]
+        trees = [_tree(title, conversation, budget) for title, conversation in _with_handshakes(conversations)]
         more = more_connections(len(conversations) - CONVERSATIONS)
         self.trees = (*trees, *([Tree(more, (), "")] if more else []))
 
@@ -177,7 +177,16 @@ class Explanation(View):
         return render("explain.html", values | {"nothing": nothing()})
 
 
-def _tree(title: str, conversation: Conversation, budget: _Budget) -> Tree:
+def _with_handshakes(conversations: Sequence[Conversation]) -> Iterator[tuple[str, Conversation | Handshake]]:
+    """The conversations with what a key log opened of them, the encrypted part of the handshake among it."""
+    for title, conversation in with_opened(conversations):
+        yield title, conversation
+        if conversation.opened_handshake:
+            words = _("{title}, the handshake inside TLS: only the two ends can read this")
+            yield words.format(title=title), conversation.opened_handshake
+
+
+def _tree(title: str, conversation: Conversation | Handshake, budget: _Budget) -> Tree:
     nodes = []
     refused = budget.refused
     for side, span in in_order(conversation):
@@ -188,14 +197,14 @@ def _tree(title: str, conversation: Conversation, budget: _Budget) -> Tree:
     return Tree(title, tuple(nodes), _("… {count:,} more spans, in the capture").format(count=left) if left else "")
 
 
-def in_order(conversation: Conversation) -> Iterator[tuple[Side, Span]]:
+def in_order(conversation: Conversation | Handshake) -> Iterator[tuple[Side, Span]]:
     """The outermost spans of both sides, in the order of the wire: by the burst that brought their first byte."""
     both = (_numbered(conversation, side) for side in (Side.CLIENT, Side.SERVER))
     for _burst, side, span in merge(*both, key=lambda entry: entry[0]):
         yield side, span
 
 
-def _numbered(conversation: Conversation, side: Side) -> Iterator[tuple[int, Side, Span]]:
+def _numbered(conversation: Conversation | Handshake, side: Side) -> Iterator[tuple[int, Side, Span]]:
     bursts = [(burst.start, number) for number, burst in enumerate(conversation.flow.bursts) if burst.side is side]
     starts = [start for start, _number in bursts]
     for span in conversation.spans(side):

@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.decode import decrypt, tls
+from labkit.decode.conversation import converse
 from labkit.decode.spans import Visibility, leaves, untiled
 from labkit.decode.tls_spans import handshake_spans
 from labkit.errors import BadKeyLog
 from labkit.wire import pcap
 from labkit.wire.flows import Gap, Side, Stream, reassemble
 from tests.conftest import examples
+from tests.decode.conftest import flow_from
 from tests.decode.handshakes import NO_ENCRYPT_THEN_MAC, Exchange, Maker, openssl_exchange
 
 SAID, ANSWERED = b"EHLO client.example\r\n", b"250 mail.example\r\n"
@@ -138,13 +140,19 @@ def test_a_long_talk_in_both_directions(maker: Maker, version: ssl.TLSVersion) -
 def test_the_encrypted_handshake_can_be_explained(modern: Exchange) -> None:
     session = tls.read(modern.client, modern.server)
     found = opened(modern.client, modern.server, modern.keylog)
-    spans = handshake_spans(found.server_handshake, session.context(Side.SERVER))
+    spans = handshake_spans(found.server_handshake, session.context)
     assert untiled(spans, 0, len(found.server_handshake.data)) == ""
     names = [span.value for span in spans]
     assert names[:4] == ["EncryptedExtensions", "Certificate", "CertificateVerify", "Finished"]
     assert set(names[4:]) == {"NewSessionTicket"}
     assert {leaf.visibility for leaf in leaves(spans)} == {Visibility.HIDDEN}
     assert not [leaf for leaf in leaves(spans) if leaf.field.endswith(".rest")]
+    shaken = converse(
+        flow_from(modern.client, modern.server, 465), keylog=decrypt.parse_keylog(modern.keylog)
+    ).opened_handshake
+    assert shaken is not None
+    assert shaken.spans(Side.SERVER) == spans
+    assert [span.value for span in shaken.spans(Side.CLIENT)][-1:] == ["Finished"]
 
 
 # What stays hidden, and why

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from labkit.capture import Capture, Flow
-from labkit.decode.decrypt import KeyLog, open_session, parse_keylog
+from labkit.decode.conversation import converse
+from labkit.decode.decrypt import KeyLog, parse_keylog
 from labkit.decode.spans import Span
-from labkit.decode.tls_spans import handshake_spans
 from labkit.decode.tls_suites import CIPHER_SUITES
 from labkit.wire.flows import Side
 from tests.conftest import require
@@ -169,11 +169,8 @@ def _named(spans: tuple[Span, ...]) -> Iterator[str]:
 
 
 def _opened_handshake(flow: Flow, keys: KeyLog | None) -> tuple[Span, ...]:
-    session = flow.conversation.session
-    if keys is None or session is None:
-        return ()
-    handshake = open_session(session, flow.client_stream, flow.server_stream, keys).server_handshake
-    return handshake_spans(handshake, session.context(Side.SERVER))
+    handshake = converse(flow.conversation.flow, keylog=keys).opened_handshake
+    return handshake.spans(Side.SERVER) if handshake else ()
 
 
 def _all(spans: tuple[Span, ...]) -> Iterator[Span]:
