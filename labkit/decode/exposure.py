@@ -8,11 +8,12 @@ is as readable, that counts which came further: the login that was let in, the t
 """
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import dropwhile, groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from labkit.decode.conversation import Conversation, Protocol
@@ -70,7 +71,7 @@ class Finding:
 
 Exposure = Mapping[Fact, Finding]
 
-# Which spans tell which fact; of two that are as readable, the one named first is taken.
+# Which spans tell which fact; of two that are as readable, the one named first is taken. A message is measured instead.
 SOURCES: Mapping[Fact, tuple[str, ...]] = {
     Fact.LOGIN_NAME: (
         "pop3.user.name",
@@ -97,11 +98,7 @@ SOURCES: Mapping[Fact, tuple[str, ...]] = {
     Fact.ATTACHMENT: ("message.attachment", "message.attached"),
     Fact.CLIENT_NAME: ("smtp.ehlo.client",),
     Fact.SERVER_NAME: ("smtp.greeting.server", "smtp.ehlo.server", "tls.sni.name", "x509.subject"),
-    Fact.MESSAGE_SIZE: (
-        "smtp.parameter.size",
-        "pop3.retr.octets",
-        "pop3.list.size",
-    ),  # where no message can be measured
+    Fact.MESSAGE_SIZE: ("smtp.parameter.size", "pop3.retr.octets", "pop3.list.size"),
 }
 _RANK = {field: (fact, rank) for fact, fields in SOURCES.items() for rank, field in enumerate(fields)}
 _VERDICTS = {
@@ -184,7 +181,8 @@ def _fated(conversation: Conversation, side: Side) -> Iterator[tuple[Span, Fate]
 def _measured(spans: tuple[Span, ...], stream: Stream) -> Iterator[tuple[int, int, int, bool]]:
     """For each message in the clear: where it begins and ends, its octets, and whether all of it was captured."""
     for start, end, size, complete in (*_dotted(spans), *_chunked(spans)):
-        yield start, end, size, complete and not any(start <= gap.at < end for gap in stream.gaps)
+        first = bisect_left(stream.gaps, start, key=attrgetter("at"))
+        yield start, end, size, complete and not any(gap.at < end for gap in stream.gaps[first : first + 1])
 
 
 def _dotted(spans: tuple[Span, ...]) -> Iterator[tuple[int, int, int, bool]]:
