@@ -19,7 +19,7 @@ def shared_captures() -> Path:
     """Public captures by others, kept beside the project and never in it."""
     folder = SHARED / "captures"
     if not folder.is_dir():
-        lack("the public captures of others are not beside this checkout (../shared/captures)")
+        pytest.skip("the public captures of others are not beside this checkout (../shared/captures)")
     return folder
 
 
