@@ -1,8 +1,6 @@
 """A command injected before the handshake: thrown away by the lab's servers, carried out by a careless one."""
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -10,7 +8,7 @@ import labkit
 from labkit.attack import inject
 from labkit.errors import BadSetting, LabError
 from labkit.mail.certificates import authority
-from labkit.wire.network import HOST, Network
+from labkit.wire.network import Network
 
 
 @pytest.mark.parametrize("command", ["NOOP", "MAIL FROM:<attacker@mail.example>", "RSET\r\nNOOP", "EHLO attacker"])
@@ -49,7 +47,8 @@ def test_a_careless_server_is_found_out(network: Network, protocol: str) -> None
         return asyncio.StreamReaderProtocol(asyncio.StreamReader(), careless)
 
     port = network.listen(served).port
-    provider: Any = SimpleNamespace(policy=labkit.POLICIES["starttls"], host=HOST, smtp_port=port, pop3_port=port)
+    provider = labkit.Provider("starttls")
+    provider._ports = port, port  # the careless server is in its place
     result = inject(provider, "NOOP", protocol=protocol)
     assert result.upgraded
     assert result.executed
