@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from labkit.decode.conversation import Conversation, Line
 from labkit.decode.headers import frame_spans
 from labkit.decode.spans import Span, window
+from labkit.errors import BadSetting
 from labkit.show.dialogue import protocol_of
 from labkit.show.explain import LONGEST_VALUE, Explanation
 from labkit.show.runs import sized
@@ -270,8 +271,14 @@ def _left_out(octets: int, nodes: bool) -> str:
 def explore(capture: Explorable) -> View:
     """The capture in three panes: the packet list with a filter, a packet's tree, its bytes; all of it by keyboard too.
 
-    It needs a running kernel. In exported HTML, and where anywidget is missing, it is `capture.explain()`.
+    It needs a running kernel. In exported HTML, and where anywidget is missing, it is `capture.explain()`. Raises BadSetting
+    for what is no capture.
     """
+    if not hasattr(capture, "conversations"):
+        given = repr(capture).partition("\n")[0][:60]
+        raise BadSetting(
+            _("{given} does not belong here: give a capture, such as labkit.Capture.load(path).").format(given=given)
+        )
     try:
         from labkit.show.widget import Explorer
     except ImportError:

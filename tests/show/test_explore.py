@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import labkit
 from labkit.decode.conversation import Conversation, converse
 from labkit.decode.spans import untiled
+from labkit.errors import BadSetting
 from labkit.show import explore as module
 from labkit.show.explain import Explanation, explain
 from labkit.show.explore import Exploration, PacketTree, explore
@@ -54,6 +55,11 @@ def secret() -> labkit.Capture:
 def leaves(tree: PacketTree) -> list[str]:
     return [node.field for node, after in zip(tree.nodes, [*tree.nodes[1:], None], strict=True)
             if after is None or after.depth <= node.depth]  # fmt: skip
+
+
+def test_a_files_name_is_no_capture() -> None:
+    with pytest.raises(BadSetting, match="give a capture"):
+        explore("letter.pcapng")  # type: ignore[arg-type]
 
 
 def test_rows_are_what_tshark_lists(capture: labkit.Capture, tmp_path: Path) -> None:
