@@ -10,6 +10,7 @@ import contextlib
 import shutil
 import ssl
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -120,7 +121,7 @@ async def _answer(leg: Leg, asked: bytes = b"") -> bytes:
     return reply
 
 
-class Middle:
+class Middle(ABC):
     """A machine between a victim and a running provider. A context manager. Raises LabError when it does not run.
 
     The victim's mail program connects to `smtp_port` and `pop3_port` instead of the provider's, as it would after a
@@ -216,8 +217,9 @@ class Middle:
         finally:
             await asyncio.gather(*(leg.close() for leg in legs))
 
+    @abstractmethod
     async def _pass_on(self, speech: Speech, victim: Leg, real: Leg) -> None:
-        raise NotImplementedError
+        """What this one does with what the two say."""
 
 
 def _not_running() -> BadSetting:

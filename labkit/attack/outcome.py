@@ -1,6 +1,7 @@
 """What an attack came to: a few facts, a conclusion, and nothing that differs between two machines."""
 
 import textwrap
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,14 +21,14 @@ class Outcome(View):
     """What an attack came to. Subclasses are frozen dataclasses that say `title`, `facts` and `conclusion`."""
 
     @property
+    @abstractmethod
     def facts(self) -> tuple[tuple[str, str], ...]:
         """What was done and seen: pairs of a short name and a value."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def conclusion(self) -> str:
         """What follows, in one or two sentences."""
-        raise NotImplementedError
 
     def text(self) -> str:
         table = [f"  {row}" for row in grid(self.facts, COLUMNS)]

@@ -136,14 +136,7 @@ class Conversation:
     keylog: opens the TLS part. greeting: the server speaks first.
     """
 
-    def __init__(
-        self,
-        flow: Flow,
-        protocol: Protocol,
-        keylog: KeyLog | None = None,
-        *,
-        greeting: bool = True,
-    ) -> None:
+    def __init__(self, flow: Flow, protocol: Protocol, keylog: KeyLog | None = None, *, greeting: bool = True) -> None:
         self.flow, self.protocol = flow, protocol
         self._keylog, self._greeting = keylog, greeting
         self._decoder = _DECODERS.get(protocol)

@@ -55,7 +55,6 @@ AFTER = {
     ("AUTH", b"334"): Turn.RESPONSE,
     ("STARTTLS", b"220"): Turn.TLS,
 }
-_DECISIVE = {code for _verb, code in AFTER}
 # A reply that only one command can have: whatever else waits for an answer has lost it.
 BELONGS = {b"354": "DATA", b"334": "AUTH"}
 
@@ -138,24 +137,20 @@ class _Scanner:
         """
         client, size, rows, lost, gap = self.client, len(self.client), self.rows, self.lost, self.client_gap
         asked, codes = self.asked, [piece[1] or piece[2] for piece in self.pieces[: self.usable]]
-        answers, answered, tls_comes = len(codes), 0, TLS_RECORD[0] in client
+        answers, tls_comes = len(codes), TLS_RECORD[0] in client
         command, fragment, a_command, content, tls = _NAMES
         at, turn, awaits_reply = 0, a_command, self.greeting
         about, mechanism, step = "", "", 0
         while True:
             if awaits_reply:
                 code = None
-                while not code and not lost and answered < answers:
-                    code = codes[answered]
+                while not code and not lost and len(asked) < answers:
+                    code = codes[len(asked)]
                     if code in BELONGS and BELONGS[code] != about:
                         code = None
                         break
                     asked.append((about, mechanism, step))
-                    answered += 1
-                if code:
-                    turn = AFTER.get((about, code), a_command) if code in _DECISIVE else a_command
-                else:
-                    turn = self.unanswered(about, at)
+                turn = AFTER.get((about, code), a_command) if code else self.unanswered(about, at)
             if at >= size or turn is tls or (tls_comes and client.startswith(TLS_RECORD, at)):
                 break
             row: Row

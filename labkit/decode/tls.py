@@ -12,7 +12,7 @@ from functools import cached_property
 from labkit.decode.fields import octets
 from labkit.decode.spans import Span
 from labkit.decode.tls_handshake import Context
-from labkit.decode.tls_hello import EARLY_DATA, SUPPORTED_VERSIONS, Hello, is_tls13, ja3, ja4, parse_hello
+from labkit.decode.tls_hello import EARLY_DATA, SUPPORTED_VERSIONS, Hello, is_tls13, parse_hello
 from labkit.decode.tls_names import (
     ALERT,
     ALERT_LEVELS,
@@ -57,8 +57,7 @@ class Record:
 class TlsSession:
     """What the TLS part of a flow shows to everybody. Spans are built when first asked for.
 
-    version, cipher: None until a ServerHello was seen. server_name: what the client asked for. ja3, ja4: "" without a
-    ClientHello.
+    version, cipher: None until a ServerHello was seen. server_name: what the client asked for.
     """
 
     version: str | None
@@ -66,8 +65,6 @@ class TlsSession:
     server_name: str | None
     client_random: bytes
     records: tuple[Record, ...]
-    ja3: str
-    ja4: str
     client_hello: Hello | None = field(repr=False)
     server_hello: Hello | None = field(repr=False)
     client: Stream = field(repr=False)
@@ -124,8 +121,6 @@ def read(client: Stream, server: Stream, client_start: int = 0, server_start: in
         server_name=client_hello.server_name if client_hello else None,
         client_random=client_hello.random if client_hello else b"",
         records=tuple(_records(sides, tls13, early)),
-        ja3=ja3(client_hello) if client_hello else "",
-        ja4=ja4(client_hello) if client_hello else "",
         client_hello=client_hello,
         server_hello=server_hello,
         client=client,

@@ -6,6 +6,7 @@ that the exercise needs, as positional arguments; the truth is computed from it 
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ def is_blank(answer: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(ABC):
     """What all kinds can do."""
 
     def is_blank(self, answer: Any) -> bool:
@@ -56,13 +57,13 @@ class Kind:
         """What is laid on the table: pairs of a short name and a text, such as a letter and a card's words."""
         return ()
 
+    @abstractmethod
     def read(self, answer: Any, *evidence: Any) -> Any:
         """The answer in the form that the other methods take. Raises Unreadable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_right(self, answer: Any, *evidence: Any) -> bool:
         """Whether a read answer is right."""
-        raise NotImplementedError
 
     def remark(self, answer: Any, *evidence: Any) -> str:
         """What can be said of any wrong answer; never empty."""

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, takewhile
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from labkit.decode.conversation import Conversation, Line
 from labkit.decode.headers import frame_spans
 from labkit.decode.spans import Span, window
-from labkit.errors import BadSetting
+from labkit.errors import expect
 from labkit.show.dialogue import protocol_of
 from labkit.show.explain import LONGEST_VALUE, Explanation
 from labkit.show.runs import sized
@@ -36,6 +36,7 @@ _SOURCES = ("ip.source", "ip6.source")
 _TARGETS = ("ip.destination", "ip6.destination")
 
 
+@runtime_checkable
 class Explorable(Protocol):
     """What is asked of a capture: its packets between the ends that people know, what they say, and a static view."""
 
@@ -274,11 +275,7 @@ def explore(capture: Explorable) -> View:
     It needs a running kernel. In exported HTML, and where anywidget is missing, it is `capture.explain()`. Raises BadSetting
     for what is no capture.
     """
-    if not hasattr(capture, "conversations"):
-        given = repr(capture).partition("\n")[0][:60]
-        raise BadSetting(
-            _("{given} does not belong here: give a capture, such as labkit.Capture.load(path).").format(given=given)
-        )
+    expect(capture, Explorable, _("a capture, such as labkit.Capture.load(path) gives"))
     try:
         from labkit.show.widget import Explorer
     except ImportError:

@@ -8,6 +8,7 @@ file is for this machine, and names the engine in its footer.
 
 import base64
 import os
+from abc import abstractmethod
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -39,13 +40,13 @@ class Figure(View):
         self.engine = engine
 
     @property
+    @abstractmethod
     def alt(self) -> str:
         """The figure in a sentence or two, from its data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self, sheet: Sheet) -> None:
         """Draw on a sheet of this figure's width and height."""
-        raise NotImplementedError
 
     def matplotlib(self) -> "matplotlib.figure.Figure":
         """The figure as matplotlib's own, to be changed or saved by whoever knows it."""

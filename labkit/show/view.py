@@ -5,6 +5,7 @@ still readable where a notebook that is not trusted takes its style sheet away; 
 those are written at the element. Templates escape everything, and `visible` makes harmless whatever they are given.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -41,17 +42,20 @@ def render(template: str, values: Mapping[str, object]) -> Markup:
 
 
 class View:
-    """Something to look at. In a notebook it shows itself; `print` gives the text."""
+    """Something to look at. In a notebook it shows itself; `print` gives the text.
+
+    It has no metaclass ABCMeta, because a view may be a widget, which has one of its own.
+    """
 
     title: str = ""
 
+    @abstractmethod
     def text(self) -> str:
         """The view in plain text, with no control character but the line feed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def body(self) -> Markup:
         """The view in HTML without its style sheet, for a page that has it already."""
-        raise NotImplementedError
 
     def html(self) -> str:
         """The view as one HTML fragment with its style sheet."""

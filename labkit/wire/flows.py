@@ -11,6 +11,7 @@ packet numbers of a flow are kept as columns of numbers and become objects when 
 
 import gc
 import socket
+from abc import abstractmethod
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -72,8 +73,8 @@ class _Column(Sequence[_Item]):
 
     __slots__ = ()
 
-    def _item(self, index: int) -> _Item:
-        raise NotImplementedError
+    @abstractmethod
+    def _item(self, index: int) -> _Item: ...
 
     @overload
     def __getitem__(self, index: int) -> _Item: ...
@@ -161,8 +162,8 @@ class _Found(_Column[_Item]):
     def __init__(self) -> None:
         self._items: list[_Item] | None = None
 
-    def _find(self) -> list[_Item]:
-        raise NotImplementedError
+    @abstractmethod
+    def _find(self) -> list[_Item]: ...
 
     def _all(self) -> list[_Item]:
         if self._items is None:
@@ -284,9 +285,8 @@ def _no_collecting() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
-            if (
-                gc.get_freeze_count() <= _FROZEN_AT_FIRST
-            ):  # else somebody keeps objects there: they would be let go of, too
+            # What somebody else keeps frozen would be let go of, too.
+            if gc.get_freeze_count() <= _FROZEN_AT_FIRST:
                 gc.freeze()
                 gc.unfreeze()
 

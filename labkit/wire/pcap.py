@@ -14,6 +14,7 @@ import os
 import struct
 import tempfile
 import zlib
+from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -279,7 +280,7 @@ def _gunzip(packed: IO[bytes]) -> Iterator[bytes]:
             data = more.lstrip(b"\0")
 
 
-class _Reader:
+class _Reader(ABC):
     """What both formats share: the index of packets, the notes, and how damage is told."""
 
     def __init__(self, path: Path, buffer: Buffer, notes: list[str], report: Progress) -> None:
@@ -288,8 +289,9 @@ class _Reader:
         self.starts = array("Q")
         self.sizes = array("I")
 
+    @abstractmethod
     def file(self) -> CaptureFile:
-        raise NotImplementedError
+        """All that it holds."""
 
     def damaged(self, offset: int, expected: str) -> None:
         """Nothing after `offset` can be read: a note, or BadCapture when no packet came before it."""

@@ -616,8 +616,8 @@ def _looks_weak(account: Account) -> str:
     """ "own" for what has the account's names in it, "few" for what is short, "pattern" for what is made of words, years,
     rows of keys or repeats, or "".
     """
-    password, own = account.password, re.findall(r"\w{3,}", f"{account.address} {account.full_name} {account.login}")
-    if any(word.casefold() in password.casefold() for word in own):
+    password, own = account.password, re.findall(r"\w+", f"{account.address} {account.full_name} {account.login}")
+    if any(word.casefold() in password.casefold() for word in filter(_telling, own)):
         return "own"
     if len(password) < _LEAST:
         return "few"
