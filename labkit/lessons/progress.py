@@ -7,7 +7,7 @@ import csv
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
@@ -74,7 +74,8 @@ class Progress(View):
         found = [
             (_place(path, name), entries) for path in map(Path, paths) for name, entries in _learners(path).items()
         ]
-        return cls({_told_apart(place, [each for each, _entries in found]): entries for place, entries in found})
+        names = told_apart([place for place, _entries in found])
+        return cls({name: entries for name, (_place, entries) in zip(names, found, strict=True)})
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write .json, which can be loaded again, or .csv, a row for each learner and step. Raises BadProgress."""
@@ -117,7 +118,7 @@ class Progress(View):
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """The table's rows: every step that asks something, of the lessons that were begun."""
         begun = {step.partition("-")[0] for entries in self.learners.values() for step in entries}
-        lessons = filter(None, map(course.lesson, sorted(begun)))
+        lessons = filter(None, map(course.lesson, (number for number in course.numbers() if number in begun)))
         steps = [step for lesson in lessons for step in lesson.steps if isinstance(step, Exercise) or step.choices]
         if len(self.learners) > 1:
             return tuple(_class_row(step.id, isinstance(step, Experiment), self._entries(step.id)) for step in steps)
@@ -164,17 +165,24 @@ def _inert(value: object) -> object:
 
 def _place(path: Path, name: str) -> tuple[str, ...]:
     """Where a learner's entries are: the folders, the file, and the name within a file of many."""
-    *folders, file = path.resolve().parts
+    resolved = os.fsencode(path.resolve()).decode(errors="backslashreplace")  # a file's name need not be Unicode
+    *folders, file = Path(resolved).parts
     return (*folders, file, name) if name else (*folders, Path(file).stem)
 
 
-def _told_apart(place: tuple[str, ...], places: Sequence[tuple[str, ...]]) -> str:
-    """As much of the place's end as no other place has. Raises BadProgress where another is the same."""
-    if places.count(place) > 1:
+def told_apart(places: Sequence[tuple[str, ...]]) -> list[str]:
+    """As much of each place's end as no other place has. Raises BadProgress where two are the same."""
+    ends = Counter(end for place in places for end in _ends(place))
+    names = [next((end for end in _ends(place) if ends[end] == 1), None) for place in places]
+    if None in names:
+        twice = places[names.index(None)]
         message = _("{name} would be counted twice: name each file once, and call each learner's file differently.")
-        raise BadProgress(message.format(name="/".join(place[-2:])))
-    ends = (place[-length:] for length in range(1, len(place) + 1))
-    return "/".join(next(end for end in ends if sum(other[-len(end) :] == end for other in places) == 1))
+        raise BadProgress(message.format(name="/".join(twice[-2:])))
+    return ["/".join(name or ()) for name in names]
+
+
+def _ends(place: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    return (place[-length:] for length in range(1, len(place) + 1))
 
 
 def _learners(path: Path) -> dict[str, Entries]:
@@ -184,6 +192,7 @@ def _learners(path: Path) -> dict[str, Entries]:
         if len(octets) > LARGEST:
             raise ValueError
         saved = json.loads(octets)
+        json.dumps(saved, ensure_ascii=False).encode()  # half a surrogate pair can be neither shown nor saved
         if saved["labkit-progress"] != VERSION:
             raise ValueError
         return {str(name): _entries(entries) for name, entries in saved["learners"].items()}
@@ -203,7 +212,13 @@ def _entry(saved: Mapping[str, Any]) -> Entry:
         prediction=str(saved["prediction"]),
         wire=str(saved["wire"]),
         result=Result(saved["result"]),
-        tries=int(saved["tries"]),
-        hints=int(saved["hints"]),
+        tries=_count(saved["tries"]),
+        hints=_count(saved["hints"]),
         misconceptions=[str(name) for name in saved["misconceptions"]],
     )
+
+
+def _count(saved: object) -> int:
+    if not isinstance(saved, int) or saved < 0:
+        raise ValueError
+    return saved

@@ -217,7 +217,7 @@ def _first(exercise: Exercise, needs: str) -> Note:
 def _compared(experiment: Experiment, entry: Entry) -> str:
     if not experiment.choices:
         return ""
-    if not entry.prediction:
+    if entry.prediction not in experiment.choices:  # a saved progress may be of a lesson that asked something else
         return _("You made no prediction here.")
     told = _("You predicted {letter}) {choice}").format(
         letter=entry.prediction, choice=experiment.choices[entry.prediction]

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import labkit
 from labkit.lessons import course
 from labkit.lessons.evidence import Missing
-from labkit.lessons.progress import BadProgress, Entry, Progress
+from labkit.lessons.progress import BadProgress, Entry, Progress, told_apart
 from labkit.lessons.steps import Exercise, Experiment
 from labkit.lessons.tutor import NotRight, Tutor
 
@@ -288,16 +290,76 @@ def test_learners_of_two_classes_are_kept_apart_and_nobody_is_counted_twice(tmp_
         Tutor().resume(files[0])
 
 
+def saved(learner: str = "x", step: str = "03-1", **values: str) -> bytes:
+    """A saved progress of one step; values are JSON."""
+    entry = {"prediction": '"a"', "wire": '"b"', "result": '"seen"', "tries": "0", "hints": "0", "misconceptions": "[]"}
+    told = ", ".join(f'"{name}": {value}' for name, value in (entry | values).items())
+    return f'{{"labkit-progress": 1, "learners": {{"{learner}": {{"{step}": {{{told}}}}}}}}}'.encode()
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"{}", b"[]", b"\xff\xfe", b'{"labkit-progress": 2, "learners": {}}', b"[" * 100_000,
-     b'{"labkit-progress": 1, "learners": {"x": {"03-1": {}}}}', b'{"labkit-progress": 1, "learners": 5}', b" " * 1_000_001],
+     b'{"labkit-progress": 1, "learners": {"x": {"03-1": {}}}}', b'{"labkit-progress": 1, "learners": 5}', b" " * 1_000_001,
+     saved(tries="1e999"), saved(tries="NaN"), saved(hints="-3"), saved(hints="2.5"), saved(prediction='"\\ud800"'),
+     saved(step="\\udcff"), saved(learner="\\ud800"), saved(misconceptions='["\\udfff"]'), saved(wire="1" * 5000)],
+    ids=repr,
 )  # fmt: skip
 def test_a_file_that_holds_no_progress_is_a_sentence(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(content)
     with pytest.raises(BadProgress, match="holds no saved progress"):
         Progress.load([path])
+
+
+def test_a_letter_that_is_no_longer_a_choice_counts_as_no_prediction(
+    tutor: Tutor, refused: labkit.Capture, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(saved(prediction='"z"'))
+    assert "z, the wire: b" in tutor.resume(path).text()
+    assert tutor.reveal("03-1", refused).text().endswith("You made no prediction here.")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are Unicode elsewhere")
+def test_a_learner_whose_files_name_is_not_unicode_is_shown_and_saved(tmp_path: Path) -> None:
+    strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.json"))
+    strange.write_bytes(saved(learner=""))
+    loaded = Progress.load([strange])
+    assert list(loaded.learners) == [r"\xff"]
+    assert Progress.load([loaded.save(tmp_path / "again.json")]).rows == loaded.rows
+
+
+class Counted(str):
+    """A part of a place that counts how often it is looked at."""
+
+    looked_at = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.looked_at += 1
+        return str.__eq__(self, other)
+
+    def __hash__(self) -> int:
+        Counted.looked_at += 1
+        return str.__hash__(self)
+
+
+def test_the_work_to_tell_learners_apart_grows_with_their_number_and_not_its_square() -> None:
+    def looks(learners: int) -> int:
+        before = Counted.looked_at
+        names = told_apart([(Counted(folder), Counted(f"{n}")) for n in range(learners) for folder in "ab"])
+        assert names[:2] == ["a/0", "b/0"]
+        return Counted.looked_at - before
+
+    assert looks(400) <= 5 * looks(100)
+
+
+def test_steps_that_no_lesson_has_are_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    lesson = course.lesson
+    monkeypatch.setattr(course, "lesson", lambda number: asked.append(number) or lesson(number))
+    assert Progress({"x": {f"{n:02}-1": Entry() for n in range(1000)}}).rows
+    assert set(asked) <= set(course.numbers())
 
 
 def test_where_progress_cannot_go(tutor: Tutor, tmp_path: Path) -> None:
