@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 # As in CI: every tool must be there, and what takes long is tried as often as it should be.
@@ -28,7 +28,10 @@ def examples(count: int) -> int:
     return count if THOROUGH else max(count // 3, 20)
 
 
-settings.register_profile("labkit", max_examples=examples(100))
+# No limit on the clock: a busy machine is no defect.
+settings.register_profile(
+    "labkit", max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("labkit")
 
 
