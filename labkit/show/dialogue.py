@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice, takewhile
 
 from markupsafe import Markup
 
 from labkit.decode.conversation import Conversation, Protocol
 from labkit.show.marks import Look, legend, legend_text
 from labkit.show.runs import SHORT, Run, runs
-from labkit.show.safe import block, fit, visible
+from labkit.show.safe import block, fit, glimpse, visible
 from labkit.show.view import View, render
 from labkit.texts import _
 from labkit.wire.endpoints import Endpoint
@@ -20,6 +20,8 @@ TEXT_WIDTH = 100  # columns
 CONVERSATIONS = 40  # conversations that are shown
 HTML_RUNS = 300  # runs of a conversation in HTML
 HTML_FOLDED = 400  # lines inside one fold
+HTML_LINES = 4000  # lines of all conversations in HTML, in folds and out of them
+LONGEST_NAME = 64  # columns of an endpoint's name; who forges packets writes longer ones
 
 NAMES = {
     Protocol.SMTP: "SMTP",
@@ -42,7 +44,7 @@ class Part:
 
 def name_of(endpoint: Endpoint) -> str:
     """An endpoint for people: its name or address. Ports are not told, because a client's port never repeats."""
-    return endpoint.name or endpoint.address
+    return glimpse(endpoint.name or endpoint.address, LONGEST_NAME)
 
 
 def protocol_of(conversation: Conversation) -> str:
@@ -76,17 +78,22 @@ def more_connections(count: int) -> str:
 
 def parts(conversations: Sequence[Conversation]) -> Iterator[Part]:
     """The conversations, ready to be shown."""
+    room = HTML_LINES
     for title, conversation in with_opened(conversations):
-        yield _part(title, conversation)
+        part, room = _part(title, conversation, room)
+        yield part
     if more := more_connections(len(conversations) - CONVERSATIONS):
         yield Part(more, more, ())
 
 
-def _part(title: str, conversation: Conversation) -> Part:
+def _part(title: str, conversation: Conversation, room: int) -> tuple[Part, int]:
+    """As many runs as there is room for, in lines, and the room that is left."""
     found = runs(conversation)
-    left = len(found) - HTML_RUNS
-    left_out = beyond(sum(len(run.rows) for run in found[HTML_RUNS:])) if left > 0 else ""
-    return Part(title, protocol_of(conversation), found[:HTML_RUNS], left_out)
+    lines = accumulate((len(run.rows) + min(len(run.folded), HTML_FOLDED) for run in found[:HTML_RUNS]), initial=0)
+    taken = list(takewhile(lambda count: count <= room, lines))
+    kept = len(taken) - 1
+    left_out = beyond(sum(len(run.rows) for run in found[kept:])) if found[kept:] else ""
+    return Part(title, protocol_of(conversation), found[:kept], left_out), room - taken[-1]
 
 
 def beyond(count: int) -> str:

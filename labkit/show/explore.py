@@ -31,6 +31,7 @@ PACKETS = 1000  # rows of the packet list
 OCTETS = 4096  # octets of a packet, and of what keys opened of it, that are shown
 NODES = 1500  # nodes of a packet's tree
 LONGEST_INFO = 160  # characters
+LONGEST_END = 80  # columns of an endpoint's name and port
 
 _SOURCES = ("ip.source", "ip6.source")
 _TARGETS = ("ip.destination", "ip6.destination")
@@ -169,7 +170,7 @@ class Exploration:
         if port not in fields:
             return address
         end = Endpoint(address, int(fields[port]))
-        return visible(str(self._names.get((end.address, end.port), end)))
+        return glimpse(str(self._names.get((end.address, end.port), end)), LONGEST_END)
 
     @cached_property
     def _names(self) -> dict[tuple[str, int], Endpoint]:

@@ -30,6 +30,7 @@ SHAFT = 0.34  # inches of an arrow on either side of words in its gap
 INLINE = 0.27  # inches that an arrow with words in its gap takes
 CHIP = 0.24  # inches that a mark takes before its text
 MOST = 40  # steps of a conversation that are drawn
+TOGETHER = 20  # protocol words that share an arrow and are named
 PARTS = 12  # conversations of a lane that are drawn
 SMALL = 4  # records smaller than the largest one's part of this share an arrow
 WORDS = 60  # characters of a step in the text alternative
@@ -81,7 +82,8 @@ def steps(conversation: Conversation) -> tuple[Step, ...]:
 
 def _together(kind: str, group: Sequence[Run]) -> Iterator[Step]:
     if kind == "words" and len(group) > 1:
-        yield Step(None, LOOKS[PROTOCOL], " · ".join(map(_word, group)))
+        more = [_("… {count:,} more").format(count=len(group) - TOGETHER)] if len(group) > TOGETHER else []
+        yield Step(None, LOOKS[PROTOCOL], " · ".join([*map(_word, group[:TOGETHER]), *more]))
     elif kind == "small" and len(group) > 1:
         sizes = [run.size for run in group]
         words = _("{count} × {least:,}–{most:,} bytes").format(count=len(group), least=min(sizes), most=max(sizes))

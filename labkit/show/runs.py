@@ -19,6 +19,7 @@ from labkit.texts import _
 from labkit.wire.flows import Side
 
 SHORT = 3  # a run of so many lines is shown whole
+LONGEST = 400  # characters of a line that are shown
 RECORD_HEADER = 5  # octets before a TLS record's payload (RFC 8446 section 5.1)
 
 # What tells most in a run: how a server lets people in, and whom a message is from, for, and about.
@@ -103,7 +104,13 @@ def _run(lines: tuple[Line, ...], secret: frozenset[tuple[Side, int]]) -> Run:
 
 
 def _row(line: Line) -> Row:
-    return Row(look_of(line), line.text)
+    return Row(look_of(line), _beginning(line.text))
+
+
+def _beginning(text: str) -> str:
+    """A line, or how it begins and how much more there is: who attacks writes megabytes without a line end."""
+    left = len(text) - LONGEST
+    return text if left <= 0 else _("{start} … {count:,} more characters").format(start=text[:LONGEST], count=left)
 
 
 def _size(lines: tuple[Line, ...]) -> int:
@@ -126,7 +133,8 @@ def _headline(lines: tuple[Line, ...]) -> Row:
     if lines[0].kind is Kind.MESSAGE:
         marked = [line for line in marked if line.text.casefold().startswith("subject:")]
     best = marked[0] if marked else lines[0]
-    return Row(look_of(best), f"{best.text} …" if len(lines) > 1 else best.text)
+    words = _beginning(best.text)
+    return Row(look_of(best), f"{words} …" if len(lines) > 1 else words)
 
 
 def _more(count: int) -> str:

@@ -6,6 +6,7 @@ they do not have is drawn as a box. Text of the wire is set in the typewriter fa
 """
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -94,9 +95,7 @@ class Sheet:
         width: float | None = None,
     ) -> None:
         """Words at a point; with a width, no wider than that."""
-        shown = _drawable(words, face)
-        if width is not None:
-            shown = _narrowed(shown, face, size, width)
+        shown = _drawable(words, face) if width is None else _narrowed(words, face, size, width)
         self._axes.text(
             x,
             y,
@@ -223,8 +222,10 @@ def _sized(face: str, size: float) -> "FontProperties":
 
 
 def _narrowed(words: str, face: str, size: float, width: float) -> str:
-    if measure(words, face, size) <= width:
-        return words
-    while words and measure(words + ELLIPSIS, face, size) > width:
-        words = words[:-1]
-    return words + ELLIPSIS
+    """Words, or as many of their characters as have room beside an ellipsis."""
+    most = 3 * room(width, size)  # the narrowest letters take a third of the typewriter face's advance
+    shown = _drawable(words[:most], face)
+    if len(words) <= most and measure(shown, face, size) <= width:
+        return shown
+    fits = bisect_right(range(most), width, key=lambda count: measure(shown[:count] + ELLIPSIS, face, size)) - 1
+    return shown[: max(fits, 0)] + ELLIPSIS

@@ -4,8 +4,9 @@ Mail is drawn to scale. A TLS handshake is a block of fixed width with a tear in
 library and would make the figure differ from machine to machine.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
 
 from labkit.decode.conversation import Conversation
 from labkit.show.comparison import Session
@@ -23,6 +24,9 @@ ROW, BAR = 0.62, 0.4  # inches from bar to bar, and a bar's height
 TOP, AXIS, FOOT = 0.3, 0.62, 0.45
 BROKEN = 0.42  # inches of a handshake
 BARS = 20  # bars that are drawn
+PIECES = 400  # portions of a bar that are drawn one by one
+GROUPS, TORN = 60, 6  # groups of a bar that has more, and of one with more handshakes than that
+NOTE = 0.25  # inches of the line that says so
 STEPS = (1, 2, 5)
 
 
@@ -43,6 +47,26 @@ class Bar:
         """How many handshakes it has."""
         return sum(portion.is_handshake for portion in self.portions)
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether it has more portions than are drawn one by one."""
+        return len(self.portions) > PIECES or self.broken > TORN
+
+    @property
+    def drawn(self) -> tuple[Portion, ...]:
+        """The portions as they are drawn: with too many of them, what looks alike within a group stands together."""
+        return tuple(_gathered(self)) if self.is_folded else self.portions
+
+
+def _gathered(bar: Bar) -> Iterator[Portion]:
+    """Groups of an equal share of the bytes, the portions in each gathered by their look."""
+    groups, scaled = TORN if bar.broken > TORN else GROUPS, max(bar.scaled, 1)
+    starts = accumulate((0 if portion.is_handshake else portion.size for portion in bar.portions), initial=0)
+    numbered = zip(starts, bar.portions, strict=False)
+    for _group, members in groupby(numbered, lambda entry: min(entry[0] * groups // scaled, groups - 1)):
+        for look, size in sizes(portion for _start, portion in members).items():
+            yield Portion(look, size)
+
 
 def sizes(found: Iterable[Portion]) -> dict[Look, int]:
     """How many bytes look how, in the vocabulary's order."""
@@ -61,7 +85,8 @@ class Strip(Figure):
         self.title = _("What the bytes on the wire are")
         self.bars = tuple(bars)
         self._exact = exact
-        self.height = TOP + ROW * len(self.bars) + AXIS + FOOT
+        self._note = _note(self.bars)
+        self.height = TOP + ROW * len(self.bars) + AXIS + FOOT + (NOTE if self._note else 0)
 
     def exact(self) -> "Strip":
         """The same, with words that tell the sizes of handshakes too: for a terminal or a page, not for a notebook."""
@@ -75,7 +100,7 @@ class Strip(Figure):
     def text(self) -> str:
         head = (_("Session"), _("Bytes"), _("Of these"))
         rows = [(bar.title, self._total(bar), self._shares(bar)) for bar in self.bars]
-        return block([self.title, *grid([head, *rows], (40, 30, 100))])
+        return block([self.title, *grid([head, *rows], (40, 30, 100)), *filter(None, [self._note])])
 
     def _total(self, bar: Bar) -> str:
         if self._exact and bar.portions:
@@ -91,7 +116,7 @@ class Strip(Figure):
 
     def draw(self, sheet: Sheet) -> None:
         room = self.width - NAMES - TOTALS
-        broken = max((bar.broken for bar in self.bars), default=0) * BROKEN
+        broken = max((min(bar.broken, TORN) for bar in self.bars), default=0) * BROKEN
         scale = (room - broken) / max([100, *(bar.scaled for bar in self.bars)])
         for number, bar in enumerate(self.bars):
             y = TOP + ROW * number
@@ -106,10 +131,12 @@ class Strip(Figure):
         self._draw_axis(sheet, bottom, scale, room)
         looks = legend(portion.look for bar in self.bars for portion in bar.portions)
         sheet.legend(NAMES + 0.1, self.height - 0.25, looks)
+        if self._note:
+            sheet.text(NAMES, self.height - FOOT - 0.07, self._note, size=10)
 
     def _draw_bar(self, sheet: Sheet, bar: Bar, y: float, scale: float) -> float:
         x = NAMES
-        for portion in bar.portions:
+        for portion in bar.drawn:
             width = BROKEN if portion.is_handshake else portion.size * scale
             sheet.box(x, y, width, BAR, fill=portion.look.fill)
             if portion.is_handshake:
@@ -139,6 +166,13 @@ class Strip(Figure):
             sheet.text(NAMES + step * scale + 0.12, y, words, size=11, along=MIDDLE)
         else:
             sheet.text(NAMES + room / 2, y + 0.47, _("bytes on the wire"), size=11, across=CENTER)
+
+
+def _note(bars: Iterable[Bar]) -> str:
+    """What is said of bars that have too many portions to draw each; empty when there are none."""
+    most = max((len(bar.portions) for bar in bars if bar.is_folded), default=0)
+    words = _("{count:,} pieces of a bar are too many to draw: neighbours that look alike stand together.")
+    return words.format(count=most) if most else ""
 
 
 def _tear(sheet: Sheet, x: float, y: float) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from labkit.decode.conversation import Conversation, converse
 from labkit.errors import BadSetting
+from labkit.show import sheet
 from labkit.show.figure import Figure
 from labkit.show.ladder import ladder
 from labkit.show.sheet import cut, settled, wrap
@@ -227,6 +228,61 @@ def test_long_captures_are_counted_where_they_are_not_drawn() -> None:
     assert "… 88 more connections, in the capture" in ladder([conversation(*READING[:1], port=110)] * 100).text()
     assert "… 80 more connections, in the capture" in strip([spoken] * 100).text()
     assert "… 94 more connections, in the capture" in timeline([spoken] * 100).text()
+
+
+class Counting:
+    """Stands for a sheet: how many strokes it is asked for, and how many characters of text."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.width, self.height = figure.width, figure.height
+        self.strokes = self.characters = 0
+
+    def __getattr__(self, stroke: str) -> Callable[..., None]:
+        def draw(*given: object, **_how: object) -> None:
+            self.strokes += 1
+            self.characters += len(str(given[2])) if stroke == "text" else 0
+
+        return draw
+
+
+ATTEMPT = ("C: AUTH LOGIN", "S: 334 VXNlcm5hbWU6", "C: aGFuYWtv", "S: 334 UGFzc3dvcmQ6", "C: c2FrdXJh", "S: 535 no")
+
+
+def test_what_is_drawn_does_not_grow_with_the_capture() -> None:
+    long = conversation(*SENDING, *ATTEMPT * 500, "C: MAIL FROM:<" + "a" * 30_000 + ">", "C: NOOP\n" * 3000)
+    shaken = inside_tls(script(*AUTH_SENDING))
+    many = session("many handshakes", *[(465, shaken)] * 30)
+    for made in (ladder([long]), strip([long]), timeline([long]), strip([many]), ladder([many])):
+        counted = Counting(made)
+        made.draw(counted)  # type: ignore[arg-type]
+        assert counted.strokes < 1000, made.title
+        assert counted.characters < 10_000, made.title
+        assert len(made.text()) < 20_000, made.title
+
+
+def test_a_strip_says_what_it_folds_and_adds_up() -> None:
+    long = strip([conversation(*SENDING, *ATTEMPT * 500)])
+    assert "5,001 pieces of a bar are too many to draw" in long.text()
+    bar = long.bars[0]
+    assert sum(portion.size for portion in bar.drawn) == sum(portion.size for portion in bar.portions)
+    assert "too many" not in strip(four_sessions()).text()
+
+
+def test_a_name_of_4000_octets_is_not_measured_letter_by_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[int] = []
+    plain = sheet.measure
+
+    def measure(words: str, face: str, size: float) -> float:
+        measured.append(len(words))
+        return plain(words, face, size)
+
+    monkeypatch.setattr(sheet, "measure", measure)
+    spoken = conversation(*SENDING)
+    named = converse(spoken.flow._replace(client=Endpoint("192.0.2.11", 1, "n" * 4000)))
+    for made in (ladder([named, spoken]), strip([session("t" * 4000, (25, script(*SENDING)))])):
+        assert made.svg
+        assert len(made.text() + made.alt) < 10_000
+    assert sum(measured) < 10_000
 
 
 def test_connections_between_several_ends_are_told_apart() -> None:

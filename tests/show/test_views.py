@@ -264,6 +264,21 @@ def test_faces_of_a_long_session_are_bounded() -> None:
     assert "more spans, in the capture" in explain(long.conversations).html()
 
 
+def test_a_line_of_a_megabyte_is_shown_by_its_beginning() -> None:
+    long = session("Long", (25, script(*SENDING, "C: MAIL FROM:<" + "a" * 1_000_000 + ">")))
+    for view in views(long):
+        assert len(view.html()) < 300_000
+        assert len(view.text()) < 10_000
+    assert "999,612 more characters" in dialogue(long.conversations).html()
+
+
+def test_messages_without_end_are_bounded() -> None:
+    lines = ["C: DATA", "S: 354 go", "C: " + f"{'x' * 300}\n" * 400 + ".", "S: 250 ok"] * 40
+    shown = dialogue([conversation(*SENDING, *lines)] * 3)
+    assert len(shown.html()) < 3_000_000
+    assert shown.html().count("more lines, in the capture") == 3
+
+
 def test_faces_of_many_connections_are_bounded() -> None:
     many = [conversation(*SENDING)] * 1000
     for view in (dialogue(many), explain(many)):
