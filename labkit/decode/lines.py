@@ -6,7 +6,7 @@ capture. Spans are then made unit by unit, when somebody asks for them. Both see
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import lru_cache
@@ -158,6 +158,12 @@ def terminator_start(data: bytes, start: int, end: int) -> int:
     return end
 
 
+# White space as lenient servers split at it: all of Unicode's in UTF-8, and the no-break space of ISO 8859-1.
+_BLANK = (
+    rb"(?:[\t\v\f\r \x1c-\x1f]|(?<![\x80-\xff])\xa0|\xc2[\x85\xa0]|\xe1\x9a\x80|\xe2\x80[\x80-\x8a\xa8\xa9\xaf]"
+    rb"|\xe2\x81\x9f|\xe3\x80\x80)"
+)
+_BLANKS = re.compile(_BLANK + rb"+")
 _BARE_TERMINATOR = re.compile(rb"(\A|\n)\.\r?\n")
 
 
@@ -174,14 +180,42 @@ def tls_start(data: bytes, start: int) -> int:
 
 @lru_cache(maxsize=256)
 def upper(word: bytes) -> str:
-    """A word of the protocol as text in upper case, as commands and mechanisms are compared."""
-    return text(word).upper()
+    """A word of the protocol as text, its ASCII letters in upper case: so commands and mechanisms are compared.
+
+    No other letter has two cases there (RFC 5321 section 2.4, RFC 1939 section 3, RFC 4422 section 3.1).
+    """
+    return text(word.upper())
 
 
 def verb_of(line: bytes) -> str:
     """The command word of a line, in upper case."""
     words = line.split(None, 1)
     return upper(words[0]) if words else ""
+
+
+def command_word(word: bytes, known: Container[str]) -> str:
+    """The verb that a line begins with; `word` goes up to ASCII white space.
+
+    What is no verb is taken for the one that a lenient server reads there, which splits at any white space of Unicode and
+    folds its letters: a credential that follows can be read on the way, whatever the server makes of it.
+    """
+    verb = upper(word)
+    if verb in known:
+        return verb
+    lenient = text(b"".join(words_of(word, 1)[:1])).upper()
+    return lenient if lenient in known else verb
+
+
+def words_of(line: bytes, limit: int) -> list[bytes]:
+    """The first words of a line, split at any white space, and then the rest: `limit` and one at most."""
+    line = line[blank_end(line, 0, len(line)) :].rstrip(b"\r\n")
+    return _BLANKS.split(line, limit) if line else []
+
+
+def mechanism_of(line: bytes) -> str:
+    """The SASL mechanism that an AUTH command names, in upper case; "" when it names none."""
+    words = words_of(line, 2)
+    return upper(words[1]) if len(words) > 1 else ""
 
 
 def locator(stream: Stream) -> Callable[[int], Segment]:
@@ -197,6 +231,8 @@ def list_commands(stream: Stream, units: Iterable[Row]) -> tuple[Command, ...]:
     for role, start, end, about, _code, _mechanism, _step in units:
         if role is command:
             words = data[start:end].split(None, 1)
+            if words and len(words[0]) != len(about):
+                words = words_of(data[start:end], 1)
             argument = text(words[1].rstrip(b"\r\n")) if len(words) > 1 else ""
             found.append(new(Command, (about, argument, packet_at(start), start, end)))
     return tuple(found)
@@ -223,16 +259,35 @@ def without_line_end(data: bytes, start: int, end: int) -> int:
 
 def blank_end(data: bytes, start: int, stop: int) -> int:
     """Where the white space at `start` ends."""
-    while start < stop and data[start] in b" \t\r\v\f":
-        start += 1
-    return start
+    found = _BLANKS.match(data, start, stop)
+    return found.end() if found else start
 
 
 def word_end(data: bytes, start: int, stop: int) -> int:
     """Where the word at `start` ends."""
-    while start < stop and data[start] not in b" \t\r\v\f":
-        start += 1
-    return start
+    found = _BLANKS.search(data, start, stop)
+    return found.start() if found else stop
+
+
+def not_as_written(word: str) -> str:
+    """What to say of a word that only lenient software takes for `word`."""
+    odd = _("Not written as the protocol wants it: a strict server does not know it, a lenient one reads {word}.")
+    return odd.format(word=word)
+
+
+def verb_span(tiles: Tiles, end: int, field: str, verb: str, meaning: str, source: str) -> None:
+    """The command word, which a lenient server may have taken for the verb although it is none (`command_word`)."""
+    if upper(tiles.data[tiles.at : end]) != verb:
+        meaning = f"{meaning} {not_as_written(verb)}"
+    tiles.add(end, field, meaning, source)
+
+
+def separator(tiles: Tiles, end: int, source: str) -> None:
+    """The white space between words, up to `end`: one space, or what only a lenient server takes for one."""
+    meaning = _("A space.")
+    if tiles.data[tiles.at : end] != b" ":
+        meaning = _("White space where the protocol has one space: only a lenient server reads on.")
+    tiles.add(end, "space", meaning, source)
 
 
 def line_end_span(tiles: Tiles, end: int) -> None:

@@ -17,15 +17,20 @@ from labkit.decode.lines import (
     Terminators,
     Unit,
     blank_end,
+    command_word,
     cut,
     fragment,
     line_end,
     line_end_span,
+    mechanism_of,
+    separator,
     terminator_start,
     tls_start,
     upper,
+    verb_span,
     without_line_end,
     word_end,
+    words_of,
 )
 from labkit.decode.message import content, stuffing
 from labkit.decode.spans import Span, Tiles, Visibility
@@ -143,9 +148,9 @@ class _Scanner:
     def command(self, end: int) -> tuple[Unit, Role | None]:
         if self.lost and not _SHAPE.match(self.client, self.at):
             return Unit(Role.FRAGMENT, self.at, end), None
-        words = self.client[self.at : end].split(None, 2)
-        verb = upper(words[0]) if words else ""
-        mechanism = upper(words[1]) if verb == "AUTH" and len(words) > 1 else ""
+        words = words_of(self.client[self.at : end], 1)
+        verb = command_word(words[0], VERBS) if words else ""
+        mechanism = mechanism_of(self.client[self.at : end]) if verb == "AUTH" else ""
         follows = FOLLOWS.get(verb) or (FOLLOWS_ALONE.get(verb) if len(words) == 1 else None)
         return Unit(Role.COMMAND, self.at, end, verb, "", mechanism), follows
 
@@ -315,8 +320,9 @@ def _command(tiles: Tiles, unit: Unit) -> int:
     stop = without_line_end(data, unit.start, unit.end)
     inner = Tiles(data, unit.start)
     inner.add(blank_end(data, unit.start, stop), "space", _("White space."), _SYNTAX)
-    inner.add(word_end(data, inner.at, stop), f"pop3.{name}.verb", meaning, source)
-    inner.add(min(inner.at + 1, stop), "space", _("A space."), _SYNTAX)
+    verb_span(inner, word_end(data, inner.at, stop), f"pop3.{name}.verb", unit.about, meaning, source)
+    single = data.startswith(b" ", inner.at)  # a password may begin with spaces (RFC 1939 section 7)
+    separator(inner, inner.at + 1 if single else blank_end(data, inner.at, stop), _SYNTAX)
     initial = 0
     if inner.at < stop:
         if unit.about == "AUTH":
@@ -500,7 +506,7 @@ def _listing(tiles: Tiles, unit: Unit) -> None:
             line.add(
                 line_stop,
                 "pop3.auth.mechanism",
-                sasl.mechanism_meaning(text(data[start:line_stop])),
+                sasl.mechanism_meaning(upper(data[start:line_stop])),
                 "RFC 5034 section 4",
             )
         elif unit.about in _LISTED:
@@ -539,5 +545,5 @@ def _capability(line: Tiles, stop: int) -> None:
     while line.at < stop:
         line.add(blank_end(data, line.at, stop), "space", _("A space."), "RFC 2449 section 5")
         end = word_end(data, line.at, stop)
-        meaning = sasl.mechanism_meaning(text(data[line.at : end])) if key == "SASL" else _(words)
+        meaning = sasl.mechanism_meaning(upper(data[line.at : end])) if key == "SASL" else _(words)
         line.add(end, f"pop3.capa.{name}.parameter", meaning, source)

@@ -6,11 +6,12 @@ or the attributes of SCRAM, can be pointed at in the text as it crossed the wire
 """
 
 import binascii
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
 from labkit.decode.fields import text
-from labkit.decode.lines import Unit, blank_end, line_end_span, without_line_end, word_end
+from labkit.decode.lines import Unit, blank_end, line_end_span, not_as_written, separator, without_line_end, word_end
 from labkit.decode.spans import Span, Tiles, Visibility, closest
 from labkit.texts import _
 
@@ -44,13 +45,25 @@ def unbase64(data: bytes) -> bytes | None:
         return None
 
 
+def _almost_base64(data: bytes) -> bytes | None:
+    """What lenient software reads: base64 with too much or too little padding, or with white space after it."""
+    found = _ALMOST_BASE64.fullmatch(data)
+    return unbase64(found[1] + b"=" * (-len(found[1]) % 4)) if found else None
+
+
+_ALMOST_BASE64 = re.compile(rb"([A-Za-z0-9+/]{2,})=*[\t\r ]*")
+
+
 def mechanism_meaning(mechanism: str) -> str:
-    """One sentence on what a mechanism lets an eavesdropper have."""
-    name = mechanism.upper()
-    if name.startswith("SCRAM-"):
-        name = "SCRAM"
-    sentence = _MECHANISMS.get(name)
-    return _(sentence) if sentence else _("A SASL mechanism: the way of proving who the client is.")
+    """What a mechanism lets an eavesdropper have. mechanism: its name, ASCII letters in upper case.
+
+    A name such as PLAıN, which only a lenient server takes for PLAIN, is read so, for what follows it can be read too.
+    """
+    lenient = mechanism.upper()
+    sentence = _MECHANISMS.get("SCRAM" if lenient.startswith("SCRAM-") else lenient)
+    if not sentence:
+        return _("A SASL mechanism: the way of proving who the client is.")
+    return _(sentence) if lenient == mechanism else f"{_(sentence)} {not_as_written(lenient)}"
 
 
 _MECHANISMS = {
@@ -100,7 +113,7 @@ def arguments(tiles: Tiles, stop: int, mechanism: str) -> int:
     data = tiles.data
     end = word_end(data, tiles.at, stop)
     tiles.add(end, "auth.mechanism", mechanism_meaning(mechanism), "RFC 4422 section 3.1")
-    tiles.add(blank_end(data, end, stop), "space", _("A space."), "RFC 4954 section 4")
+    separator(tiles, blank_end(data, end, stop), "RFC 4954 section 4")
     if tiles.at == stop:
         return 0
     tiles.extend(response(data, tiles.at, stop, mechanism, 0))
@@ -124,7 +137,9 @@ _Parser = Callable[[bytes], list[Part]]
 
 def _explained(words: bytes, start: int, mechanism: str, parse: _Parser, role: str) -> tuple[Span, ...]:
     end = start + len(words)
-    decoded = unbase64(words)
+    decoded, odd = unbase64(words), ""
+    if decoded is None:
+        decoded, odd = _almost_base64(words), " " + _("It is not quite base64; this is what can be read of it.")
     if decoded is None:
         meaning = _("This should be base64, and is not.")
         return (Span(start, end, "sasl.invalid", text(words), meaning, BASE64),)
@@ -136,7 +151,7 @@ def _explained(words: bytes, start: int, mechanism: str, parse: _Parser, role: s
         if role == "response"
         else _("The server's challenge for {mechanism}, in base64.")
     ).format(mechanism=mechanism or "SASL")
-    return (Span(start, end, f"sasl.{role}", text(decoded), meaning, BASE64, closest(children), children),)
+    return (Span(start, end, f"sasl.{role}", text(decoded), meaning + odd, BASE64, closest(children), children),)
 
 
 def _spread(parts: list[Part], start: int, end: int) -> tuple[Span, ...]:
@@ -150,6 +165,7 @@ def _spread(parts: list[Part], start: int, end: int) -> tuple[Span, ...]:
 
 
 def _responses(mechanism: str, index: int) -> _Parser:
+    mechanism = mechanism.upper()
     if mechanism == "PLAIN":
         return _plain
     if mechanism == "LOGIN":
@@ -164,6 +180,7 @@ def _responses(mechanism: str, index: int) -> _Parser:
 
 
 def _challenges(mechanism: str) -> _Parser:
+    mechanism = mechanism.upper()
     if mechanism == "LOGIN":
         return _login_prompt
     if mechanism == "CRAM-MD5":

@@ -22,15 +22,18 @@ from labkit.decode.lines import (
     Terminators,
     Unit,
     blank_end,
+    command_word,
     cut,
     fragment,
     line_end,
     line_end_span,
     list_commands,
+    mechanism_of,
+    separator,
     terminator_start,
     tls_start,
     upper,
-    verb_of,
+    verb_span,
     without_line_end,
     word_end,
 )
@@ -162,7 +165,9 @@ class _Scanner:
                 else:
                     words = client[at:end].split(None, 1)
                     about = upper(words[0]) if words else ""
-                    mechanism = verb_of(words[1]) if about == "AUTH" and len(words) > 1 else ""
+                    if about and about not in COMMANDS:
+                        about = command_word(words[0], COMMANDS)
+                    mechanism = mechanism_of(client[at:end]) if about == "AUTH" else ""
                     row = command, at, end, about, "", mechanism, 0
                 step = 1
             elif turn is content:
@@ -498,8 +503,8 @@ def _command(tiles: Tiles, unit: Unit) -> int:
     inner = Tiles(data, unit.start)
     blank = blank_end(data, unit.start, stop)
     inner.add(blank, "space", _("White space."), _SYNTAX)
-    inner.add(word_end(data, blank, stop), f"smtp.{name}.verb", meaning, source)
-    inner.add(blank_end(data, inner.at, stop), "space", _("White space."), _SYNTAX)
+    verb_span(inner, word_end(data, blank, stop), f"smtp.{name}.verb", unit.about, meaning, source)
+    separator(inner, blank_end(data, inner.at, stop), _SYNTAX)
     initial = 0
     if inner.at < stop:
         arguments = _ARGUMENTS.get(unit.about)
@@ -547,7 +552,7 @@ def _path(tiles: Tiles, stop: int, field: str, meaning: str, source: str) -> Non
     if found.group(3):
         _address(tiles, found.end(3), field, meaning, source)
     while tiles.at < stop:
-        tiles.add(blank_end(data, tiles.at, stop), "space", _("A space."), _SYNTAX)
+        separator(tiles, blank_end(data, tiles.at, stop), _SYNTAX)
         if tiles.at < stop:
             _parameter(tiles, word_end(data, tiles.at, stop))
 
@@ -603,7 +608,7 @@ def _parameter(tiles: Tiles, end: int) -> None:
 def _chunk_size(tiles: Tiles, stop: int) -> None:
     end = word_end(tiles.data, tiles.at, stop)
     tiles.add(end, "smtp.bdat.size", _("How many octets follow; dots are not stuffed in them."), "RFC 3030 section 2")
-    tiles.add(blank_end(tiles.data, end, stop), "space", _("A space."), _SYNTAX)
+    separator(tiles, blank_end(tiles.data, end, stop), _SYNTAX)
     tiles.add(stop, "smtp.bdat.last", _("LAST: this chunk ends the message."), "RFC 3030 section 2")
 
 
@@ -706,7 +711,7 @@ def _extension(tiles: Tiles, stop: int) -> None:
     while inner.at < stop:
         inner.add(inner.at + 1, "space", _("What separates keyword and parameters."), "RFC 5321 section 4.1.1.1")
         end = word_end(data, inner.at, stop)
-        meaning = sasl.mechanism_meaning(text(data[inner.at : end])) if key == "AUTH" else _(words)
+        meaning = sasl.mechanism_meaning(upper(data[inner.at : end])) if key == "AUTH" else _(words)
         inner.add(end, f"{field}.parameter", meaning, source)
     tiles.nest(field, _(words), source, inner.spans, text(data[tiles.at : stop]))
 

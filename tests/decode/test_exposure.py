@@ -109,6 +109,53 @@ def test_login_name_and_password(
     assert (exposure[Fact.PASSWORD].verdict, exposure[Fact.PASSWORD].value) == password
 
 
+CREDENTIAL = b"AGhhbmFrbwBzZWNyZXQ="
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"AUTH PLAIN\xc2\xa0" + CREDENTIAL,  # a no-break space
+        b"AUTH PLAIN\xe2\x80\x83" + CREDENTIAL,  # an em space
+        b"AUTH PLAIN\xe3\x80\x80" + CREDENTIAL,  # an ideographic space
+        b"AUTH PLAIN\xa0" + CREDENTIAL,  # a no-break space in ISO 8859-1
+        b"AUTH\xe3\x80\x80PLAIN " + CREDENTIAL,
+        b"\xe3\x80\x80AUTH PLAIN " + CREDENTIAL,
+        b"AUTH\tPLAIN\t" + CREDENTIAL,
+        "AUTH PLAıN ".encode() + CREDENTIAL,
+        b"AUTH plain " + CREDENTIAL,
+        b"AUTH PLAIN " + CREDENTIAL + b" ",
+        b"AUTH PLAIN " + CREDENTIAL.rstrip(b"="),
+    ],
+)
+@pytest.mark.parametrize("reply", [b"235 ok\r\n", b"500 what?\r\n", b""])
+@pytest.mark.parametrize("port", [25, 110])
+def test_a_credential_that_only_a_lenient_server_accepts_can_be_read(line: bytes, reply: bytes, port: int) -> None:
+    greeting, reply = (
+        (b"220 x\r\n", reply) if port == 25 else (b"+OK\r\n", b"+OK\r\n" if reply[:1] == b"2" else b"-ERR\r\n")
+    )
+    exposure = exposed((port, [(S, greeting), (C, line + b"\r\n"), (S, reply)]))
+    told = {fact: (exposure[fact].verdict, exposure[fact].value) for fact in (Fact.LOGIN_NAME, Fact.PASSWORD)}
+    assert told == {
+        Fact.LOGIN_NAME: (Verdict.ENCODED, "hanako"),
+        Fact.PASSWORD: (Verdict.ENCODED, "secret"),
+    }
+
+
+@pytest.mark.parametrize("line", ["PASS\u00a0secret", "PASS\tsecret", "PAſS secret", "pass secret"])
+def test_a_password_that_only_a_lenient_server_accepts_can_be_read(line: str) -> None:
+    said = [
+        (S, b"+OK\r\n"),
+        (C, b"USER\xe3\x80\x80hanako\r\n"),
+        (S, b"+OK\r\n"),
+        (C, line.encode() + b"\r\n"),
+        (S, b"+OK\r\n"),
+    ]
+    exposure = exposed((110, said))
+    assert exposure[Fact.LOGIN_NAME].value == "hanako"
+    assert exposure[Fact.PASSWORD].value == "secret"
+
+
 @pytest.mark.parametrize(("mechanism", "said"), [(b"XOAUTH2", XOAUTH2), (b"OAUTHBEARER", OAUTHBEARER)])
 def test_an_access_token_is_as_good_as_a_password(mechanism: bytes, said: bytes) -> None:
     smtp: Turns = [(C, b"AUTH " + mechanism + b" " + base64.b64encode(said) + b"\r\n"), (S, b"235 ok\r\n")]

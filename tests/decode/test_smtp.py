@@ -301,3 +301,29 @@ def test_what_a_refused_mechanism_is_refused_for(reply: str, code: str, detail: 
     told = {span.field: span for span in leaves(converse(flow_of(said)).server_spans)}
     assert code in told["smtp.code"].meaning
     assert f"About: {detail}." in told["smtp.enhanced"].meaning
+
+
+def test_only_ascii_letters_have_two_cases_and_only_a_space_parts_words() -> None:
+    said = ["auth plain AA==", "AUTH PLAıN AA==", "AUTH PLAIN\u00a0AA==", "ſTARTTLS"]
+    replies = [(S, b"500 what?\r\n")] * len(said)
+    turns = [
+        turn for pair in zip([(C, line.encode() + b"\r\n") for line in said], replies, strict=True) for turn in pair
+    ]
+    conversation = converse(flow_of([*HELLO, *turns]))
+    meanings = [span.meaning for span in leaves(conversation.client_spans) if span.field.startswith(("auth", "space"))]
+    assert [(unit.about, unit.mechanism) for unit in conversation._reading.client[1:]] == [
+        ("AUTH", "PLAIN"),
+        ("AUTH", "PLAıN"),  # not PLAIN
+        ("AUTH", "PLAIN"),
+        ("STARTTLS", ""),
+    ]
+    odd = [meaning for meaning in meanings if "lenient" in meaning]
+    assert len(odd) == 2
+    assert "reads PLAIN" in odd[0]
+    assert "has one space" in odd[1]
+
+
+def test_the_command_list_and_the_spans_agree_on_where_a_word_ends() -> None:
+    conversation = converse(flow_of([*HELLO, (C, b"NOOP\xc2\xa0a b\r\n"), (S, b"250 ok\r\n")]))
+    assert conversation.commands[-1][:2] == ("NOOP", "a b")
+    assert fields(conversation)["smtp.noop.argument"] == "a b"
