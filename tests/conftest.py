@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).parent.parent
 # As in CI: every tool must be there, and what takes long is tried as often as it should be.
 THOROUGH = os.environ.get("LABKIT_ALL_TOOLS") == "1"
+NOT_INSTALLED = "not installed: "
 SHARED = Path(os.environ.get("LABKIT_SHARED", ROOT.parent / "shared"))
 
 
@@ -39,7 +42,15 @@ def require(*programs: str) -> None:
     """Skip the test that needs these programs where one is missing; fail it where all must be there, as in CI."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
-        lack(f"not installed: {', '.join(missing)}")
+        lack(f"{NOT_INSTALLED}{', '.join(missing)}")
+
+
+def output_of(program: str, *arguments: str | Path) -> str:
+    """What a program that may be missing prints. Raises subprocess.CalledProcessError when it fails."""
+    require(program)
+    command = [program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", errors="backslashreplace")
+    return done.stdout
 
 
 def lack(reason: str) -> NoReturn:
@@ -47,6 +58,20 @@ def lack(reason: str) -> NoReturn:
     if THOROUGH:
         pytest.fail(f"{reason}, and LABKIT_ALL_TOOLS=1 says that everything is there")
     pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was skipped for want of what, in two lines: programs that are not installed, and what this system lacks."""
+    reports = terminalreporter.getreports("skipped")
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ").rstrip(".") for report in reports)
+    for title, lacks in (("skipped, not installed", True), ("skipped, not possible here", False)):
+        told = [
+            f"{reason.removeprefix(NOT_INSTALLED)} ({count})"
+            for reason, count in reasons.most_common()
+            if reason.startswith(NOT_INSTALLED) is lacks
+        ]
+        if told:
+            terminalreporter.write_line(f"{title}: {'; '.join(told)}")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -64,21 +64,24 @@ def test_the_lock_holds_every_dependency_with_hashes_and_no_address(project: dic
     assert not re.search(r"https?://|file:|--(extra-)?index|--find-links", lock)
 
 
-def test_top_level_is_the_card() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode:
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    """Every path that is in the repository."""
+    try:
+        return conftest.output_of("git", "-C", ROOT, "ls-files").splitlines()
+    except subprocess.CalledProcessError:
         pytest.skip("not a git checkout")
+
+
+def test_top_level_is_the_card(tracked: list[str]) -> None:
     allowed = {"notebooks", "labkit", "environment.yml", "tests", "README.md", "pyproject.toml", "Makefile", "LICENSE",
                "requirements.lock", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", ".ci", ".gitignore"}  # fmt: skip
-    assert {path.split("/")[0] for path in listed.stdout.splitlines()} <= allowed
+    assert {path.split("/")[0] for path in tracked} <= allowed
 
 
-def test_the_source_distribution_holds_the_whole_project(tmp_path: Path) -> None:
+def test_the_source_distribution_holds_the_whole_project(tracked: list[str], tmp_path: Path) -> None:
     """`make lab` and `make test` begin in it as in the repository."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    wanted = {path for path in listed.stdout.splitlines() if not path.startswith(".ci/") and (ROOT / path).exists()}
+    wanted = {path for path in tracked if not path.startswith(".ci/") and (ROOT / path).exists()}
     build = f"from hatchling.build import build_sdist; print(build_sdist({str(tmp_path)!r}))"
     done = subprocess.run([sys.executable, "-c", build], cwd=ROOT, capture_output=True, text=True, check=True)
     with tarfile.open(tmp_path / done.stdout.split()[-1]) as archive:

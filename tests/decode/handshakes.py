@@ -14,6 +14,7 @@ from pathlib import Path
 import trustme
 
 from labkit.wire.flows import Segment, Side, Stream
+from tests.conftest import require
 
 NAME = "mail.example"
 GREETING = ((Side.CLIENT, b"EHLO client.example\r\n"), (Side.SERVER, b"250 mail.example\r\n"))
@@ -227,6 +228,7 @@ def openssl_exchange(
 
 
 def _program(command: Sequence[str | Path]) -> subprocess.Popen[str]:
+    require(str(command[0]))
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT, text=True, bufsize=1)
 

@@ -1,7 +1,6 @@
 """Key logs, on sessions that OpenSSL made: every kind of suite, resumption, retry, key update, STARTTLS; tshark agrees."""
 
 import ssl
-import subprocess
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from labkit.decode.tls_spans import handshake_spans
 from labkit.errors import BadKeyLog
 from labkit.wire import pcap
 from labkit.wire.flows import Gap, Side, Stream, reassemble
-from tests.conftest import examples
+from tests.conftest import examples, output_of
 from tests.decode.conftest import flow_from
 from tests.decode.handshakes import NO_ENCRYPT_THEN_MAC, Exchange, Maker, openssl_exchange
 
@@ -302,8 +301,7 @@ def test_opened_bytes_are_those_that_tshark_opens(
     (flow,) = [flow for flow in reassemble(pcap.read(path).frames) if flow.client_stream.data]
     found = opened(flow.client_stream, flow.server_stream, keylog.read_text())
     assert found.hidden == ()
-    command = ["tshark", "-r", path, *options, "-o", f"tls.keylog_file:{keylog}", "-q", "-z", "follow,tls,raw,0"]
-    raw = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    raw = output_of("tshark", "-r", path, *options, "-o", f"tls.keylog_file:{keylog}", "-q", "-z", "follow,tls,raw,0")
     lines = [line for line in raw.splitlines() if line and set(line.strip()) <= set("0123456789abcdef")]
     theirs = [b"".join(bytes.fromhex(line) for line in lines if line.startswith("\t") is tab) for tab in (True, False)]
     assert sorted(theirs) == sorted([found.client.data, found.server.data])  # tshark may swap the two

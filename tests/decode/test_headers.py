@@ -1,6 +1,5 @@
 """Packet headers: against tshark on captures of others, on packets that scapy builds, and on any bytes at all."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from labkit.decode.headers import frame_spans
 from labkit.decode.spans import Span, leaves, untiled
 from labkit.wire import pcap
 from labkit.wire.frames import Frame
-from tests.conftest import examples
+from tests.conftest import examples, output_of
 
 ETHERNET, NULL, RAW, COOKED, COOKED_2 = 1, 0, 101, 113, 276
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
@@ -67,21 +66,11 @@ def test_every_field_as_tshark_reads_it(shared_captures: Path, name: str) -> Non
     theirs = ["ip.src", "ip.dst", "ip.ttl", "ip.len", "ip.checksum", "tcp.srcport", "tcp.dstport"]
     theirs += ["tcp.seq_raw", "tcp.ack_raw", "tcp.window_size_value", "tcp.checksum", "tcp.options.mss_val"]
     theirs += ["tcp.checksum.status", "tcp.len", "frame.number"]
-    command = [
-        "tshark",
-        "-r",
-        str(shared_captures / name),
-        "-Y",
-        "tcp && !icmp",
-        "-T",
-        "fields",
-        "-o",
-        "tcp.check_checksum:TRUE",
-    ]
-    command += [part for field in theirs for part in ("-e", field)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    shown = [part for field in theirs for part in ("-e", field)]
+    asked = ("-Y", "tcp && !icmp", "-T", "fields", "-o", "tcp.check_checksum:TRUE")
+    said = output_of("tshark", "-r", shared_captures / name, *asked, *shown)
     frames = pcap.read(shared_captures / name).frames
-    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    rows = [line.split("\t") for line in said.splitlines()]
     assert rows
     for *values, status, length, number in rows:
         frame = frames[int(number) - 1]

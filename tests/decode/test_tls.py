@@ -2,7 +2,6 @@
 
 import re
 import ssl
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from labkit.decode.tls_names import CIPHER_SUITES, EXTENSIONS, HANDSHAKE_TYPES
 from labkit.decode.x509 import certificate
 from labkit.wire import pcap
 from labkit.wire.flows import Flow, Gap, Side, Stream, reassemble
-from tests.conftest import examples
+from tests.conftest import examples, output_of
 from tests.decode.handshakes import NAME, Exchange, Maker, cut_again
 from tests.decode.tshark import rows
 
@@ -225,8 +224,7 @@ def test_certificate_is_hidden_only_by_tls_13(exchanges: dict[str, Exchange]) ->
 
 
 def test_every_suite_has_the_name_that_openssl_gives_it() -> None:
-    command = ["openssl", "ciphers", "-V", "-stdname", "ALL:COMPLEMENTOFALL:@SECLEVEL=0"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    listed = output_of("openssl", "ciphers", "-V", "-stdname", "ALL:COMPLEMENTOFALL:@SECLEVEL=0")
     found = re.findall(r"0x(..),0x(..) - (\S+)", listed)
     assert len(found) > 50
     assert {int(high + low, 16): name for high, low, name in found}.items() <= CIPHER_SUITES.items()

@@ -4,7 +4,6 @@ A fact is a line of text that begins with the number of its flow, so that both s
 """
 
 import re
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import unescape
@@ -17,7 +16,7 @@ from labkit.decode.decrypt import KeyLog, parse_keylog
 from labkit.decode.spans import Span
 from labkit.decode.tls_suites import CIPHER_SUITES
 from labkit.wire.flows import Side
-from tests.conftest import require
+from tests.conftest import output_of
 
 Facts = Mapping[str, list[str]]
 WHAT = ("flows", "smtp commands", "smtp codes", "pop3 commands", "pop3 indicators", "tls", "certificates")
@@ -36,10 +35,7 @@ _ATTRIBUTES = {
 
 def run(path: Path, *arguments: str) -> str:
     """tshark's output for a capture."""
-    require("tshark")
-    command = ["tshark", "-r", str(path), *arguments]
-    done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", errors="backslashreplace")
-    return done.stdout
+    return output_of("tshark", "-r", path, *arguments)
 
 
 def rows(path: Path, only: str, *fields: str, options: Sequence[str] = ()) -> list[list[list[str]]]:

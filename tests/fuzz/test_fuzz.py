@@ -9,8 +9,6 @@ from tests.fuzz import fuzzer
 from tests.fuzz.fuzzer import GUIDED, fuzz
 from tests.fuzz.targets import TARGETS, Target
 
-FINDINGS = sorted((Path(__file__).parent / "findings").glob("*.bin"))
-
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_short_run_breaks_nothing(name: str) -> None:
@@ -19,10 +17,10 @@ def test_a_short_run_breaks_nothing(name: str) -> None:
     assert result.executions == 400
 
 
-@pytest.mark.parametrize("finding", FINDINGS, ids=lambda path: path.stem)
-def test_what_was_found_stays_mended(finding: Path) -> None:
-    name = next(name for name in TARGETS if finding.stem.startswith(name.replace(", ", "-").replace(" ", "-") + "."))
-    TARGETS[name].run(finding.read_bytes())
+def test_what_was_found_stays_mended() -> None:
+    for finding in (Path(__file__).parent / "findings").glob("*.bin"):
+        names = (name for name in TARGETS if finding.stem.startswith(name.replace(", ", "-").replace(" ", "-") + "."))
+        TARGETS[next(names)].run(finding.read_bytes())
 
 
 def test_the_fuzzer_finds_what_is_there() -> None:

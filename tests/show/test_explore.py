@@ -1,7 +1,6 @@
 """What the three panes show: which rows, which tree, which octets; held against the packets themselves and tshark."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from labkit.show.explain import Explanation, explain
 from labkit.show.explore import Exploration, PacketTree, explore
 from labkit.wire.flows import reassemble
 from labkit.wire.frames import Frame
-from tests.conftest import require
+from tests.conftest import output_of
 
 
 class Packets:
@@ -63,7 +62,6 @@ def test_a_files_name_is_no_capture() -> None:
 
 
 def test_rows_are_what_tshark_lists(capture: labkit.Capture, tmp_path: Path) -> None:
-    require("tshark")
     path = capture.save(tmp_path / "letter.pcapng")
     fields = [
         "frame.number",
@@ -74,8 +72,8 @@ def test_rows_are_what_tshark_lists(capture: labkit.Capture, tmp_path: Path) -> 
         "frame.time_relative",
         "_ws.col.Protocol",
     ]
-    command = ["tshark", "-r", str(path), "-T", "fields", *(part for field in fields for part in ("-e", field))]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    shown = [part for field in fields for part in ("-e", field)]
+    listed = output_of("tshark", "-r", path, "-T", "fields", *shown).splitlines()
     rows = Exploration(capture).rows
     assert len(rows) == len(listed)
     for row, line in zip(rows, listed, strict=True):

@@ -13,7 +13,6 @@ import trustme
 
 from labkit.wire import live
 from labkit.wire.network import Listener, Network
-from tests.conftest import require
 
 
 class Echo(asyncio.Protocol):
@@ -162,9 +161,3 @@ def live_or_tap(request: pytest.FixtureRequest) -> str:
     if request.param == "live" and (reason := live.available()):
         pytest.skip(reason)
     return request.param
-
-
-@pytest.fixture
-def tshark() -> None:
-    """For a test that asks Wireshark's own dissector."""
-    require("tshark")

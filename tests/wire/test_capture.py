@@ -12,6 +12,7 @@ from labkit.wire import live
 from labkit.wire.capture import AddressBook, Capture, choose_engine
 from labkit.wire.flows import Side
 from labkit.wire.network import Network
+from tests.conftest import output_of
 from tests.wire.conftest import Client, Echo
 
 
@@ -170,19 +171,17 @@ def test_a_saved_capture_tells_the_same(capture, tmp_path, suffix, addresses):
     assert [str(end) for end in (again.flows[0].client, again.flows[0].server)] == [str(flow.client), str(flow.server)]
 
 
-@pytest.mark.usefixtures("tshark")
 def test_wireshark_dissects_a_saved_capture_at_once(capture, tmp_path):
     path = capture.save(tmp_path / "saved.pcapng")
     checked = ("-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-o", "tcp.desegment_tcp_streams:TRUE")
 
     def ask(*arguments: str) -> str:
-        run = subprocess.run(["tshark", "-r", path, *checked, *arguments], capture_output=True, text=True, check=True)
-        return run.stdout
+        return output_of("tshark", "-r", path, *checked, *arguments)
 
     assert "220 echo" in ask("-Y", "smtp.response")
     assert ask("-Y", "tcp.checksum.status != 1 || ip.checksum.status != 1") == ""
     assert ask("-Y", "_ws.expert.severity >= 6291456") == ""  # PI_WARN
-    comment = subprocess.run(["capinfos", "-k", path], capture_output=True, text=True, check=True).stdout
+    comment = output_of("capinfos", "-k", path)
     assert f"labkit, {capture.engine} engine" in comment
 
 

@@ -3,7 +3,6 @@
 import gc
 import re
 import struct
-import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,10 +15,8 @@ from labkit.wire.endpoints import Endpoint
 from labkit.wire.flows import Burst, Flow, Gap, Segment, Side, Stream, reassemble
 from labkit.wire.frames import Frame
 from tests.benchmarks import reading
-from tests.conftest import SHARED, examples
+from tests.conftest import examples, output_of
 from tests.wire.building import ACK, CLIENT, FIN, PSH, RST, SERVER, SYN, handshake, ipv4, segment
-
-CAPTURES = sorted((SHARED / "captures").glob("*.pcap"))
 
 
 def only(frames: list[Frame]) -> Flow:
@@ -30,8 +27,7 @@ def only(frames: list[Frame]) -> Flow:
 def tshark_streams(path: Path, expected: int) -> tuple[int, dict[int, list[bytes]]]:
     """How many TCP streams tshark sees, and the octets that both ends of each sent."""
     follow = [word for number in range(expected) for word in ("-z", f"follow,tcp,raw,{number}")]
-    command = ["tshark", "-n", "-r", str(path), "-T", "fields", "-e", "tcp.stream", *follow]
-    output = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    output = output_of("tshark", "-n", "-r", path, "-T", "fields", "-e", "tcp.stream", *follow)
     streams: dict[int, list[bytes]] = {}
     numbers: set[str] = set()
     current: list[bytes] | None = None
@@ -45,16 +41,16 @@ def tshark_streams(path: Path, expected: int) -> tuple[int, dict[int, list[bytes
     return len(numbers), streams
 
 
-@pytest.mark.parametrize("path", CAPTURES, ids=lambda path: path.stem)
-def test_captures_of_others_give_what_tshark_gives(path: Path) -> None:
-    frames = pcap.read(path).frames
-    flows = reassemble(frames)
-    count, streams = tshark_streams(path, len(flows))
-    assert len(flows) == count
-    for flow in flows:
-        assert sorted(streams[flow.number - 1]) == sorted([flow.client_stream.data, flow.server_stream.data])
-        assert not flow.client_stream.gaps
-    assert flows == reassemble(list(frames))
+def test_captures_of_others_give_what_tshark_gives(shared_captures: Path) -> None:
+    for path in sorted(shared_captures.glob("*.pcap")):
+        frames = pcap.read(path).frames
+        flows = reassemble(frames)
+        count, streams = tshark_streams(path, len(flows))
+        assert len(flows) == count, path
+        for flow in flows:
+            assert sorted(streams[flow.number - 1]) == sorted([flow.client_stream.data, flow.server_stream.data]), path
+            assert not flow.client_stream.gaps, path
+        assert flows == reassemble(list(frames)), path
 
 
 # a model: each octet of a stream has a value of its own place, unless a copy says otherwise
@@ -347,8 +343,7 @@ def test_the_same_through_every_link_layer(tmp_path: Path) -> None:
     assert len(flow.packets) == len(captured)
     # 12 and 14 are numbers that a pcapng should not have, though old captures do
     pcap.write(tmp_path / "b.pcapng", [frame for frame in captured if frame.link not in (12, 14)])
-    command = ["tshark", "-r", str(tmp_path / "b.pcapng"), "-T", "fields", "-e", "tcp.payload"]
-    payloads = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
+    payloads = output_of("tshark", "-r", tmp_path / "b.pcapng", "-T", "fields", "-e", "tcp.payload").split()
     assert payloads == [b"QUIT\r\n".hex()] * (len(captured) - 2)
 
 

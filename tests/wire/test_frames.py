@@ -2,7 +2,6 @@
 
 import ipaddress
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -17,6 +16,7 @@ from labkit.wire.capture import AddressBook
 from labkit.wire.events import Act, Connection, Event
 from labkit.wire.flows import Side, reassemble
 from labkit.wire.frames import Frame, Synthesizer, readdress, synthesize
+from tests.conftest import output_of
 
 V4 = Connection(1, ("127.0.0.1", 40_001), ("127.0.0.1", 2_525))
 OTHER = Connection(2, ("127.0.0.7", 40_001), ("127.0.0.1", 2_525))
@@ -40,9 +40,7 @@ def session(connection: Connection, sizes: Sequence[int], close: Sequence[Act], 
 
 def tshark(path: Path, *arguments: str) -> str:
     checked = ("-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE")
-    return subprocess.run(
-        ["tshark", "-r", path, *checked, *arguments], capture_output=True, text=True, check=True
-    ).stdout
+    return output_of("tshark", "-r", path, *checked, *arguments)
 
 
 def complaints(path: Path) -> list[str]:
@@ -91,7 +89,6 @@ SESSIONS = {
 }
 
 
-@pytest.mark.usefixtures("tshark")
 @pytest.mark.parametrize("addresses", ["real", "names"])
 @pytest.mark.parametrize("name", SESSIONS)
 def test_tshark_finds_nothing(written, name, addresses):
@@ -101,7 +98,6 @@ def test_tshark_finds_nothing(written, name, addresses):
     assert complaints(written(frames)) == []
 
 
-@pytest.mark.usefixtures("tshark")
 def test_tshark_would_have_found_it(written):
     """The test above can fail: a wrong octet, a lost packet and a wrong order are complaints."""
     frames = synthesize(SESSIONS["a session"])
@@ -111,7 +107,6 @@ def test_tshark_would_have_found_it(written):
     assert complaints(written([*frames[:9], frames[10], frames[9], *frames[11:]]))
 
 
-@pytest.mark.usefixtures("tshark")
 def test_tshark_reads_the_same_bytes(written):
     events = SESSIONS["a session"]
     path = written(synthesize(events))
@@ -125,13 +120,11 @@ def test_tshark_reads_the_same_bytes(written):
     assert sorted(said.values()) == sorted((sent, received))
 
 
-@pytest.mark.usefixtures("tshark")
 def test_a_reset_is_a_reset(written):
     path = written(synthesize(session(V4, [20, 10], [Act.CLIENT_RST])))
     assert complaints(path) == ["Connection reset (RST)"]
 
 
-@pytest.mark.usefixtures("tshark")
 def test_people_see_names_and_standard_ports(written):
     greetings = [
         Event(number, connection, act, data)

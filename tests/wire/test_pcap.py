@@ -4,7 +4,6 @@ import gzip
 import io
 import random
 import struct
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from labkit.errors import BadCapture
 from labkit.wire import pcap
 from labkit.wire.flows import reassemble
 from labkit.wire.frames import Frame
-from tests.conftest import examples
+from tests.conftest import examples, output_of
 from tests.wire.building import handshake, segment
 
 NS = 1_000_000_000
@@ -33,9 +32,8 @@ KEYLOG = "CLIENT_RANDOM " + "ab" * 32 + " " + "cd" * 48 + "\n"
 
 def fields(path: Path, *names: str, options: tuple[str, ...] = ()) -> list[list[str]]:
     """What tshark says of each packet."""
-    command = ["tshark", "-n", "-r", str(path), "-T", "fields", *options]
-    command += [word for name in names for word in ("-e", name)]
-    output = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    shown = [word for name in names for word in ("-e", name)]
+    output = output_of("tshark", "-n", "-r", path, "-T", "fields", *options, *shown)
     return [line.split("\t") for line in output.splitlines()]
 
 
@@ -115,7 +113,7 @@ def test_comment_and_key_log_are_kept_and_seen_by_wireshark(tmp_path: Path) -> N
     pcap.write(path, FRAMES, comment="recorded by labkit's tap, höchstpersönlich", keylog=KEYLOG)
     file = pcap.read(path)
     assert (file.comment, file.keylog) == ("recorded by labkit's tap, höchstpersönlich", KEYLOG)
-    about = subprocess.run(["capinfos", str(path)], capture_output=True, check=True, text=True).stdout
+    about = output_of("capinfos", path)
     assert "höchstpersönlich" in about
     assert "Name = labkit0" in about
     assert "Capture application: labkit" in about
@@ -135,14 +133,7 @@ def test_a_key_log_that_is_written_decrypts_in_tshark(tmp_path: Path, shared_cap
 def test_a_key_log_that_editcap_put_in(tmp_path: Path) -> None:
     pcap.write(tmp_path / "a.pcap", FRAMES)
     (tmp_path / "keys").write_text(KEYLOG)
-    command = [
-        "editcap",
-        "--inject-secrets",
-        f"tls,{tmp_path}/keys",
-        str(tmp_path / "a.pcap"),
-        str(tmp_path / "b.pcapng"),
-    ]
-    subprocess.run(command, check=True)
+    output_of("editcap", "--inject-secrets", f"tls,{tmp_path}/keys", tmp_path / "a.pcap", tmp_path / "b.pcapng")
     file = pcap.read(tmp_path / "b.pcapng")
     assert file.keylog == KEYLOG
     assert list(file.frames) == FRAMES
@@ -258,8 +249,7 @@ def test_every_block_and_option_is_what_tshark_reads(tmp_path: Path, order: str)
 def test_files_that_mergecap_joins(tmp_path: Path) -> None:
     pcap.write(tmp_path / "a.pcap", FRAMES[:2])
     pcap.write(tmp_path / "b.pcapng", FRAMES[2:])
-    command = ["mergecap", "-a", "-w", str(tmp_path / "c.pcapng"), str(tmp_path / "a.pcap"), str(tmp_path / "b.pcapng")]
-    subprocess.run(command, check=True)
+    output_of("mergecap", "-a", "-w", tmp_path / "c.pcapng", tmp_path / "a.pcap", tmp_path / "b.pcapng")
     assert list(pcap.read(tmp_path / "c.pcapng").frames) == FRAMES
 
 
