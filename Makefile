@@ -9,7 +9,7 @@ READY  := $(VENV)/.ready
 JOBS   ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 ROOM   ?= .venv-classroom
 
-.PHONY: fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
+.PHONY: catalogue fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
 
 help:
 	@sed -n '1,2p' Makefile
@@ -84,6 +84,10 @@ notebooks: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+# The sentences to translate, from which msginit or Poedit begins labkit/locale/<language>/LC_MESSAGES/labkit.po.
+catalogue: setup
+	$(BIN)/pybabel -q extract -F pyproject.toml -k N_ -k n_:1,2 --no-location -o labkit.pot labkit
 
 lock:
 	printf 'hatchling\neditables\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -14,7 +14,7 @@ from labkit.lessons.kinds import Unreadable, chosen, is_blank
 from labkit.lessons.notes import Note
 from labkit.lessons.progress import BadProgress, Entries, Entry, Progress, Result
 from labkit.lessons.steps import Exercise, Experiment, Misconception, takes_in_words
-from labkit.texts import _
+from labkit.texts import _, n_
 
 
 class NotRight(LabError):
@@ -72,7 +72,7 @@ class Tutor:
         given = (*exercise.hints, _("Where to look: {where}").format(where=exercise.where))
         shown = [f"{number}. {words}" for number, words in enumerate(given[: entry.hints], 1)]
         rest = len(given) - entry.hints
-        more = _("There is one more: run this again.") if rest == 1 else _("There are {count} more: run this again.")
+        more = n_("There is one more: run this again.", "There are {count} more: run this again.", rest)
         last = more.format(count=rest) if rest else _("That was the last one.")
         return Note(_("Hints for {step}.").format(step=exercise.id), last, *shown)
 
