@@ -60,4 +60,4 @@ def expect(given: object, kind: type | tuple[type, ...], wanted: str) -> None:
 
 def is_port(given: object, lowest: int = 1) -> bool:
     """Whether it is the number of a port. lowest: 0 where that takes any free one."""
-    return isinstance(given, int) and lowest <= given < 65536
+    return isinstance(given, int) and not isinstance(given, bool) and lowest <= given < 65536

@@ -17,12 +17,12 @@ import ssl
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import EmailPolicy
 from email.utils import getaddresses
 from io import BufferedReader
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import Any, cast
 
 from scramp import ScramClient, ScramException
@@ -34,6 +34,10 @@ from labkit.mail.talk import Unruly
 from labkit.texts import _
 
 SWITCHES = ("outgoing_requires_authentication", "check_mail_first", "verify_certificate")
+TEXTS = ("server", "connect_to", "login", "password", "client_name", "mechanism", "pop3_login", "scram_nonce")
+# What EHLO says is a word (RFC 5321 section 4.1.1.1), and so is a nonce (RFC 5802 section 7).
+PATTERNS = {"client_name": re.compile(r"[!-+\--~]+"), "scram_nonce": re.compile(r"[!-+\--~]*")}
+LONGEST_TIMEOUT = 86400  # seconds
 POP3_LOGINS = ("USER", "APOP", *MECHANISMS)
 # RFC 5034 section 4: an AUTH command of more than 255 octets with its CRLF goes without its initial response.
 SHORT_COMMAND = 253
@@ -78,14 +82,21 @@ class Settings:
     timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            value = getattr(self, setting.name)
-            if isinstance(value, str) and setting.name != "trusted_ca":
-                _refuse_line_breaks(setting.name, value)
-        try:
-            self.server.encode("idna")
-        except UnicodeError:
-            raise BadSetting(_("{value!r} is not a server's name.").format(value=self.server)) from None
+        for name in TEXTS:
+            if not isinstance(getattr(self, name), str):
+                raise BadSetting(_("The setting {name} is text: put it in quotes.").format(name=name))
+            _refuse_line_breaks(name, getattr(self, name))
+        for value in (self.server, self.connect_to):
+            try:
+                value.encode("idna")
+            except UnicodeError:
+                raise BadSetting(_("{value!r} is not a server's name.").format(value=value)) from None
+        for name, pattern in PATTERNS.items():
+            if not pattern.fullmatch(getattr(self, name)):
+                message = _(
+                    "The setting {name} has letters, digits and signs of ASCII only, without a space or a comma."
+                )
+                raise BadSetting(message.format(name=name))
         _refuse_unknown("mechanism", self.mechanism, MECHANISMS)
         _refuse_unknown("pop3_login", self.pop3_login, POP3_LOGINS)
         _refuse_unknown("security", self.security, tuple(Security))
@@ -97,8 +108,17 @@ class Settings:
         for name in ("smtp_port", "pop3_port"):
             if not is_port(getattr(self, name)):
                 raise BadSetting(_("The setting {name} must be a port: a number from 1 to 65535.").format(name=name))
-        if self.timeout <= 0:
-            raise BadSetting(_("The setting timeout must be more than 0 seconds."))
+        if (
+            not isinstance(self.timeout, (int, float))
+            or isinstance(self.timeout, bool)
+            or not 0 < self.timeout <= LONGEST_TIMEOUT
+        ):
+            message = _(
+                "The setting timeout must be a number of seconds, more than 0 and at most {most}, without quotes."
+            )
+            raise BadSetting(message.format(most=LONGEST_TIMEOUT))
+        if not isinstance(self.trusted_ca, (str, ssl.SSLContext, NoneType)):
+            raise BadSetting(_("The setting trusted_ca is a text of certificates in PEM, or a ready TLS context."))
         if not self.login or not self.password:
             for name in ("outgoing_requires_authentication", "check_mail_first"):
                 if getattr(self, name):
@@ -603,6 +623,8 @@ def _refuse_early_bytes(sock: socket.socket, file: BufferedReader) -> None:
 
 
 def _refuse_line_breaks(name: str, value: str) -> None:
+    if re.search("[\ud800-\udfff]", value):
+        raise BadSetting(_("The setting {name} contains half a character: type it again.").format(name=name))
     if any(character in value for character in "\r\n\0"):
         message = _(
             "The setting {name} contains CR, LF or NUL, which would smuggle a second command to the server: take it out."

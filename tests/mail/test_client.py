@@ -276,7 +276,26 @@ def test_line_breaks_and_nul_are_refused_in_addresses(character: str) -> None:
         ({"smtp_port": "25"}, "The setting smtp_port must be a port"),
         ({"pop3_port": 65536}, "The setting pop3_port must be a port"),
         ({"check_mail_first": "off"}, "The setting check_mail_first is a switch: it is True (on) or False (off)"),
-        ({"timeout": 0}, "The setting timeout must be more than 0"),
+        *(
+            ({"timeout": bad}, "The setting timeout must be a number of seconds, more than 0")
+            for bad in (0, -1, "5", None, True, float("nan"), float("inf"), 1e10)
+        ),
+        *(
+            ({name: bad}, f"The setting {name} is text")
+            for name in ("server", "connect_to", "login", "password", "client_name", "mechanism", "scram_nonce")
+            for bad in (5, None, b"x", ["x"])
+        ),
+        *(({name: "a\ud800"}, "half a character") for name in ("server", "login", "password", "connect_to")),
+        ({"connect_to": "a" * 64 + ".example"}, "is not a server's name"),
+        ({"client_name": "クライアント"}, "The setting client_name has letters, digits and signs of ASCII only"),
+        ({"client_name": ""}, "The setting client_name has letters"),
+        ({"scram_nonce": "a,b"}, "The setting scram_nonce has letters"),
+        ({"security": 5}, "Choose one of: none, starttls, ssl."),
+        ({"security": []}, "Choose one of: none, starttls, ssl."),
+        ({"smtp_port": True}, "The setting smtp_port must be a port"),
+        ({"pop3_port": 110.0}, "The setting pop3_port must be a port"),
+        ({"verify_certificate": 1}, "The setting verify_certificate is a switch"),
+        ({"trusted_ca": b"PEM"}, "The setting trusted_ca is a text of certificates"),
         ({"server": "..example"}, "is not a server's name"),
         ({"outgoing_requires_authentication": True, "login": ""}, "needs a login name and a password"),
         ({"check_mail_first": True, "password": ""}, "needs a login name and a password"),

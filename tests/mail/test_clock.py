@@ -1,6 +1,7 @@
 """The clock that a lesson can move."""
 
 import time
+from typing import Any
 
 import pytest
 
@@ -30,5 +31,15 @@ def test_a_still_one_moves_only_when_it_is_moved() -> None:
 
 @pytest.mark.parametrize("still", [True, False])
 def test_it_never_goes_back(still: bool) -> None:
-    with pytest.raises(BadSetting, match="only moves forward"):
-        Clock(still=still).advance(seconds=-1)
+    clock = Clock(still=still)
+    for step in (-1, float("nan"), float("inf"), float("-inf"), 1e300, 10**400):
+        for unit in ("seconds", "minutes"):
+            with pytest.raises(BadSetting, match="only moves forward"):
+                clock.advance(**{unit: step})
+    assert clock.now() < 1e9
+
+
+@pytest.mark.parametrize("step", ["5", None, [1]])
+def test_a_step_is_a_number(step: Any) -> None:
+    with pytest.raises(BadSetting, match="give a number of minutes or seconds"):
+        Clock().advance(minutes=step)
