@@ -6,6 +6,7 @@ private folder that goes when the provider stops.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -87,6 +88,7 @@ class Provider:
         if self._ports:
             return
         self._service.forget_windows()
+        self._service.prepare()
         self._folder = TemporaryDirectory(prefix="labkit-", ignore_cleanup_errors=True)
         try:
             self._network.start()
@@ -171,7 +173,7 @@ class Provider:
 
         Raises BadSetting.
         """
-        account = self.accounts.get(name)
+        account = self.accounts.get(name) if isinstance(name, str) else None
         if account is None:
             message = _("This provider has no account {name}. It has: {names}.")
             raise BadSetting(message.format(name=repr(name)[:40], names=", ".join(map(repr, self.accounts))))
@@ -188,10 +190,11 @@ class Provider:
             "scram_nonce": "lesson.client" if self._service.repeatable else "",
             "trusted_ca": None if self.policy.security is Security.NONE else self.ca_pem,
         }
-        try:
-            return Settings(**(right | overrides))
-        except TypeError as error:
-            raise BadSetting(_("A mail program has no such setting: {why}.").format(why=error)) from None
+        known = [setting.name for setting in fields(Settings)]
+        for unknown in sorted(overrides.keys() - known):
+            message = _("A mail program has no setting {name!r}. It has: {names}.")
+            raise BadSetting(message.format(name=unknown, names=", ".join(known)))
+        return Settings(**(right | overrides))
 
     def client(self, name: str, **overrides: Any) -> MailClient:
         """A mail program that is set up for an account; `overrides` are the switches set otherwise."""

@@ -188,8 +188,24 @@ def test_a_taken_port_is_said_and_leaves_nothing_running() -> None:
 
 
 def test_an_unknown_switch_is_said() -> None:
-    with Provider() as provider, pytest.raises(BadSetting, match="no such setting"):
-        provider.client("hanako", colour="red")
+    with Provider() as provider:
+        with pytest.raises(BadSetting, match=r"no setting 'colour'\. It has: smtp_port, pop3_port, server"):
+            provider.client("hanako", colour="red")
+        with pytest.raises(BadSetting, match="no setting 'Timeout'"):
+            provider.settings("hanako", Timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"), [({"timeout": "5"}, "must be a number of seconds"), ({"server": 5}, "server is text")]
+)
+def test_a_setting_of_the_wrong_kind_is_told_why(wrong: dict[str, Any], sentence: str) -> None:
+    with Provider() as provider, pytest.raises(BadSetting, match=sentence):
+        provider.settings("hanako", **wrong)
+
+
+def test_an_account_that_is_no_name() -> None:
+    with Provider() as provider, pytest.raises(BadSetting, match=r"no account \[\]"):
+        provider.settings([])  # type: ignore[arg-type]
 
 
 def test_a_capture_that_is_looked_at_before_it_starts_is_not_empty_for_ever() -> None:

@@ -9,7 +9,12 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from scramp import ScramException, ScramMechanism
 
 from labkit.errors import BadAccount
 from labkit.mail.policy import LoginFormat
@@ -82,10 +87,28 @@ class Account:
         return names[login_format]
 
 
+def random_password() -> str:
+    """Sixteen hexadecimal digits: never a dash in front, which a command line would read as an option."""
+    return secrets.token_hex(8)
+
+
+class ScramKeys(NamedTuple):
+    """What a server keeps of a password for SCRAM (RFC 5802 section 3)."""
+
+    salt: bytes
+    stored_key: bytes
+    server_key: bytes
+    iterations: int
+
+
+SCRAM = ScramMechanism("SCRAM-SHA-256")  # type: ignore[no-untyped-call]
+_ITERATIONS = 4096  # RFC 7677 section 4
+
+
 def default_accounts(login_format: LoginFormat = LoginFormat.LOCAL_PART) -> tuple[Account, ...]:
     """hanako and taro at mail.example, each with a fresh random password."""
     return tuple(
-        Account(f"{name}@{DOMAIN}", full_name, secrets.token_urlsafe(12), login, login_format)
+        Account(f"{name}@{DOMAIN}", full_name, random_password(), login, login_format)
         for name, full_name, login in (("hanako", "Hanako Yamada", "m1001-hy"), ("taro", "Taro Suzuki", "m1002-ts"))
     )
 
@@ -114,7 +137,7 @@ class Accounts(Mapping[str, Account]):
             self._by_address[account.address.casefold()] = account
         self._domains = frozenset(account.domain for account in self._by_name.values())
         self._key = key or secrets.token_bytes(32)
-        self._nobody = secrets.token_urlsafe(12)
+        self._nobody = random_password()
 
     def __getitem__(self, name: str) -> Account:
         return self._by_name[name]
@@ -134,6 +157,10 @@ class Accounts(Mapping[str, Account]):
         """The account that receives mail for this address, if it is one of ours."""
         return self._by_address.get(address.casefold())
 
+    def by_login(self, login: str) -> Account | None:
+        """The account with this login name."""
+        return self._by_login.get(login)
+
     def secret(self, login: str) -> str:
         """The password for a challenge-response mechanism; a random one for an unknown login, so that both fail alike."""
         account = self._by_login.get(login)
@@ -142,6 +169,28 @@ class Accounts(Mapping[str, Account]):
     def salt(self, login: str) -> bytes:
         """A SCRAM salt of 16 octets: the same for a login each time, known or not, so that it tells nobody which exist."""
         return self._digest(login.encode())[:16]
+
+    def scram_keys(self, login: str) -> ScramKeys:
+        """An account's SCRAM keys; for an unknown login such as nobody could prove, in the same time."""
+        return self._scram_keys.get(login) or ScramKeys(
+            self.salt(login),
+            self._digest(b"stored " + login.encode()),
+            self._digest(b"server " + login.encode()),
+            _ITERATIONS,
+        )
+
+    def derive_scram_keys(self) -> None:
+        """Derive all SCRAM keys now: PBKDF2 is slow on purpose, and a server would keep everybody waiting for it."""
+        _ = self._scram_keys
+
+    @cached_property
+    def _scram_keys(self) -> Mapping[str, ScramKeys]:
+        keys = {}
+        for login, account in self._by_login.items():
+            with suppress(ScramException):  # a password that SASLprep forbids (RFC 4013) opens nothing by SCRAM
+                info = SCRAM.make_auth_info(account.password, _ITERATIONS, self.salt(login))  # type: ignore[no-untyped-call]
+                keys[login] = ScramKeys(*info)
+        return keys
 
     def verify(self, login: str, proof: bytes, expected: bytes) -> Account | None:
         """The account, if it exists and the proof equals what its password gives; compared in constant time."""

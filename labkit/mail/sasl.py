@@ -11,9 +11,9 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scramp import ScramException, ScramMechanism
+from scramp import ScramException
 
-from labkit.mail.accounts import Account, Accounts
+from labkit.mail.accounts import SCRAM, Account, Accounts, ScramKeys
 from labkit.mail.nonces import Nonces
 
 
@@ -55,6 +55,8 @@ _BASE64 = re.compile(_OCTETS.encode())
 # RFC 5802 section 7: client-final-message, whether its nonce and proof are right or not.
 _CLIENT_FINAL = re.compile(rf"c={_OCTETS},r=[!-+\--~]+(?:,[A-Za-z]=[^,\0]+)*,p={_OCTETS}")
 
+_LONGEST_FIRST = 1024  # octets of SCRAM's first message: SASLprep (RFC 4013) looks at every character of a name, slowly
+
 _CREDENTIALS = Failure(Reason.CREDENTIALS)
 _MALFORMED = Failure(Reason.MALFORMED)
 
@@ -86,8 +88,8 @@ class Exchange:
 
 
 def begin(mechanism: str, accounts: Accounts, hostname: str, nonces: Nonces) -> Exchange:
-    """Start an exchange. The mechanism's name has no case; the hostname stands in CRAM-MD5's challenge."""
-    return Exchange(_MECHANISMS[mechanism.upper()], accounts, hostname, nonces)
+    """Start an exchange. mechanism: its name in capital letters. The hostname stands in CRAM-MD5's challenge."""
+    return Exchange(_MECHANISMS[mechanism], accounts, hostname, nonces)
 
 
 def unbase64(line: bytes) -> bytes:
@@ -143,27 +145,24 @@ def _cram_md5(initial: bytes | None, accounts: Accounts, hostname: str, nonces: 
 
 def _scram_sha_256(initial: bytes | None, accounts: Accounts, hostname: str, nonces: Nonces) -> _Steps:
     """RFC 5802 and 7677: both sides prove that they know the password, and neither sends it."""
-    mechanism = ScramMechanism("SCRAM-SHA-256")  # type: ignore[no-untyped-call]
     claimed = ""
 
-    def stored(name: str) -> object:
+    def keys(name: str) -> ScramKeys:
         nonlocal claimed
         claimed = name
-        info: object = mechanism.make_auth_info(accounts.secret(name), salt=accounts.salt(name))  # type: ignore[no-untyped-call]
-        return info
+        return accounts.scram_keys(name)
 
-    server = mechanism.make_server(stored, s_nonce=nonces.nonce())  # type: ignore[no-untyped-call]
+    server = SCRAM.make_server(keys, s_nonce=nonces.nonce())  # type: ignore[no-untyped-call]
     client_first = (yield Challenge(b"")) if initial is None else initial
+    if len(client_first) > _LONGEST_FIRST:
+        return _MALFORMED
     try:
         header, bare = _Header.split(client_first.decode())
         server.set_client_first(f"{header.flag},,{bare}")
         server.gs2_header = header
         client_final = (yield Challenge(server.get_server_first().encode())).decode()
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, ScramException):
         return _MALFORMED
-    except ScramException as error:
-        useless = error.server_error is not None and error.server_error.value == "no-resources"
-        return _CREDENTIALS if useless else _MALFORMED
     try:
         server.set_client_final(client_final)
     except ScramException:  # another exchange's nonce is no better than a wrong proof (RFC 5802 section 5.1)
@@ -172,9 +171,7 @@ def _scram_sha_256(initial: bytes | None, accounts: Accounts, hostname: str, non
     # (RFC 4422 section 3.6, RFC 4954 section 4).
     if (yield Challenge(server.get_server_final().encode())):
         return _MALFORMED
-    # scramp compared the proof in constant time; a name that nobody has could come here only by guessing a random secret.
-    secret = accounts.secret(claimed).encode()
-    account = accounts.verify(claimed, secret, secret)
+    account = accounts.by_login(claimed)  # scramp compared the proof, in constant time
     return _outcome(account if header.authzid in ("", claimed) else None)
 
 

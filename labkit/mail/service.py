@@ -62,6 +62,11 @@ class MailService:
         self.outgoing: list[Outgoing] = []
         self._last_pop: dict[str, float] = {}
 
+    def prepare(self) -> None:
+        """Do beforehand what takes long, so that no login waits for it."""
+        if "SCRAM-SHA-256" in self.policy.mechanisms:
+            self.accounts.derive_scram_keys()
+
     def accepts(self, recipient: str) -> bool:
         """Whether mail for this address has somewhere to go: one of our accounts, or another domain."""
         return self._account(recipient) is not None or not self._is_local(recipient)

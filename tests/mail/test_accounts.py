@@ -1,5 +1,6 @@
 """Accounts: names, values that no protocol could carry, and a comparison that tells nothing by its time."""
 
+import hashlib
 import hmac
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from labkit.errors import LabError
 from labkit.mail import accounts as module
-from labkit.mail.accounts import Account, Accounts, BadAccount, default_accounts
+from labkit.mail.accounts import Account, Accounts, BadAccount, default_accounts, random_password
 from labkit.mail.policy import LoginFormat
 
 
@@ -34,6 +35,12 @@ def test_default_accounts_have_passwords_of_their_own() -> None:
     first, second = default_accounts(), default_accounts()
     assert [account.address for account in first] == ["hanako@mail.example", "taro@mail.example"]
     assert len({account.password for account in (*first, *second)}) == 4
+
+
+def test_no_random_password_looks_like_an_option() -> None:
+    """swaks reads the word behind `-ap` that begins with a dash as its next option."""
+    assert all(len(word) == 16 and word.isalnum() for word in (random_password() for _ in range(1000)))
+    assert all(account.password.isalnum() for _ in range(200) for account in default_accounts())
 
 
 @pytest.mark.parametrize(
@@ -120,3 +127,21 @@ def test_a_login_that_nobody_has_keeps_its_salt() -> None:
     accounts = Accounts([an_account()])
     assert accounts.salt("nobody") == accounts.salt("nobody") != accounts.salt("hanako")
     assert len(accounts.salt("nobody")) == len(accounts.salt("hanako")) == 16
+
+
+def test_scram_keys_are_derived_once_and_an_unknown_login_has_some_like_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived = []
+    derive = hashlib.pbkdf2_hmac
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", lambda *given: derived.append(given) or derive(*given))
+    accounts = Accounts([an_account(), an_account(address="taro@mail.example", password="\u0378")])
+    accounts.derive_scram_keys()
+    assert len(derived) == 1, "and none for a password that SASLprep forbids (RFC 4013)"
+    known, unknown, unusable = [
+        [accounts.scram_keys(login) for _ in range(2)] for login in ("hanako", "nobody", "taro")
+    ]
+    for first, second in (known, unknown, unusable):
+        assert first == second
+        assert [type(value) for value in first] == [type(value) for value in known[0]]
+        assert [len(value) for value in first[:3]] == [16, 32, 32]
+        assert first.iterations == 4096
+    assert len(derived) == 1
