@@ -38,6 +38,26 @@ def canonical(content: bytes) -> bytes:
     return content if not content or content.endswith(b"\r\n") else content + b"\r\n"
 
 
+def header_end(content: bytes) -> int:
+    """Where the body of a message begins: after the first empty line, or at the end if there is none."""
+    if content.startswith(b"\r\n"):
+        return 2
+    end = content.find(b"\r\n\r\n")
+    return len(content) if end < 0 else end + 4
+
+
+def has_utf8_header(content: bytes) -> bool:
+    """Whether the message's header holds UTF-8 beyond ASCII (RFC 6532), which not every program can read."""
+    header = content[: header_end(content)]
+    if header.isascii():
+        return False
+    try:
+        header.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class Maildrop:
     """One account's messages, in memory, in the order of their arrival."""
 

@@ -25,14 +25,14 @@ from typing import cast
 
 from labkit.mail import sasl
 from labkit.mail.accounts import Account
-from labkit.mail.maildrop import Maildrop, Message
+from labkit.mail.maildrop import Maildrop, Message, has_utf8_header, header_end
 from labkit.mail.policy import Security
+from labkit.mail.server import FAILED_LOGINS, UNKNOWN_COMMANDS, is_http
 from labkit.mail.service import MailService
 
 AUTOLOGOUT = 600.0  # seconds; RFC 1939 section 3 wants at least 10 minutes
 COMMAND_LIMIT = 255  # octets with CRLF; RFC 2449 section 4
 AUTH_LIMIT = 12_288  # octets with CRLF; what RFC 4954 section 4 wants for a base64 line, and room for every mechanism
-FAILED_LOGINS = 3  # after so many the session ends
 TURN = 100  # replies to one client, before the others have their turn
 
 CRLF = b"\r\n"
@@ -180,6 +180,8 @@ class Signal(Enum):
 Event = Send | Signal
 
 TOO_LONG = _err("Line too long")
+TOO_MANY_UNKNOWN = Reply(Outcome.ENOUGH, "Too many unknown commands")
+NOT_HTTP = Reply(Outcome.ENOUGH, "This is POP3 and not HTTP")
 NO_SUCH_MESSAGE = _err("No such message")
 # RFC 3206 section 4 keeps [AUTH] for credentials that are wrong: a client that reads it asks its user for a new password.
 LOGIN_FAILURES: Mapping[sasl.Reason, str] = MappingProxyType(
@@ -213,6 +215,7 @@ class Machine:
         self._skipping = False  # inside a line that was refused as too long
         self._greeted = False
         self._failures = 0
+        self._unknown = 0
         self._utf8 = False
         self._name = ""
         self._exchange: sasl.Exchange | None = None
@@ -284,8 +287,10 @@ class Machine:
         transition = TABLE.get((self._state, verb))
         match = transition.argument.pattern.fullmatch(argument) if transition else None
         if self._skipping or transition is None or match is None:
-            reply = self._refusal(verb, transition)
+            reply = self._refusal(line, verb, transition)
             self._state = AFTER_A_REFUSAL.get(self._state, self._state)
+            if reply.outcome is Outcome.ENOUGH:
+                self.close()
             return reply
         handler: Callable[[re.Match[bytes]], Reply] = getattr(self, transition.handler)
         reply = handler(match)
@@ -298,12 +303,17 @@ class Machine:
         verb, _blank, argument = line.partition(b" ")
         return verb.upper().decode("ascii", "replace"), argument
 
-    def _refusal(self, verb: str, transition: Transition | None) -> Reply:
+    def _refusal(self, line: bytes, verb: str, transition: Transition | None) -> Reply:
+        if is_http(line) and self._state is not State.EXCHANGE:
+            return NOT_HTTP
         if self._skipping:
-            return TOO_LONG
+            return self._failed(TOO_LONG.text) if self._state is State.EXCHANGE else TOO_LONG
         if transition is not None:
             return _err(f"Syntax: {verb}{transition.argument.usage}")
-        return _err(f"{verb} is not possible in the {self._state} state" if verb in VERBS else "Unknown command")
+        if verb in VERBS:
+            return _err(f"{verb} is not possible in the {self._state} state")
+        self._unknown += 1
+        return _err("Unknown command") if self._unknown < UNKNOWN_COMMANDS else TOO_MANY_UNKNOWN
 
     # AUTHORIZATION
 
@@ -352,7 +362,7 @@ class Machine:
         """A response inside AUTH; `*` gives up (RFC 5034 section 4)."""
         if match[1] == b"*":
             self._exchange = None
-            return _err("AUTH cancelled")
+            return self._failed("AUTH cancelled")
         return self._decode_and_step(match[1])
 
     def _decode_and_step(self, encoded: bytes) -> Reply:
@@ -360,7 +370,7 @@ class Machine:
             response = sasl.unbase64(encoded)
         except ValueError:
             self._exchange = None
-            return _err("That is not base64")
+            return self._failed("That is not base64")
         return self._step(response)
 
     def _step(self, response: bytes | None) -> Reply:
@@ -538,31 +548,11 @@ def stuff(content: bytes) -> bytes:
 
 def top(content: bytes, lines: int) -> bytes:
     """Header, blank line and so many lines of the body (RFC 1939 section 7, TOP); everything if there are not so many."""
-    begin = _header_end(content)
+    begin = header_end(content)
     # Possessive: nothing is remembered of the lines, of which there may be millions.
     wanted = re.compile(rb"(?:[^\n]*+\n){0,%d}+" % min(lines, len(content)))
     match = wanted.match(content, begin)
     return content[: match.end()] if match else content
-
-
-def has_utf8_header(content: bytes) -> bool:
-    """Whether the message's header holds UTF-8 beyond ASCII, which a client must have asked for (RFC 6856)."""
-    header = content[: _header_end(content)]
-    if header.isascii():
-        return False
-    try:
-        header.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _header_end(content: bytes) -> int:
-    """Where the body begins: after the first empty line, or at the end if there is none."""
-    if content.startswith(CRLF):
-        return len(CRLF)
-    end = content.find(b"\r\n\r\n")
-    return len(content) if end < 0 else end + 4
 
 
 def _listing(lines: Iterable[str]) -> bytes:

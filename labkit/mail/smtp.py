@@ -21,7 +21,9 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from labkit.mail import sasl
 from labkit.mail.accounts import Account
+from labkit.mail.maildrop import canonical, has_utf8_header
 from labkit.mail.policy import Security
+from labkit.mail.server import FAILED_LOGINS, UNKNOWN_COMMANDS, is_http
 from labkit.mail.service import MailService
 
 log = logging.getLogger("labkit.mail.smtp")
@@ -33,8 +35,9 @@ SIZE_LIMIT = 2**25  # octets of a message (RFC 1870)
 COMMAND_LINE = 2048  # octets; RFC 5321 section 4.5.3.1.4 asks for 512 and each extension for some more
 AUTH_LINE = 12288  # octets (RFC 4954 section 4)
 RECIPIENTS = 1000  # RFC 5321 section 4.5.3.1.8 asks for 100
-FAILED_LOGINS = 3
-UNKNOWN_COMMANDS = 10
+# Turns of the loop between a connection and its greeting, in which what was sent too early arrives. A client waits for the
+# greeting (RFC 5321 section 4.3.1), and may not send commands in groups before it has seen PIPELINING (RFC 2920).
+GREETING_TURNS = 3
 TIMEOUT = 300.0  # seconds (RFC 5321 section 4.5.3.2.7)
 INPUT_LIMIT = 2**18  # octets taken from a client while it does not take its replies
 REPLIES = 2**14  # octets of replies that may wait for the end of a pipelined group
@@ -49,7 +52,7 @@ _DOMAIN = r"(?:[A-Za-z0-9_\x80-\U0010ffff-]+(?:\.[A-Za-z0-9_\x80-\U0010ffff-]+)*
 _PATH = re.compile(
     rf"(?P<keyword>FROM|TO): *<(?:@{_DOMAIN}(?:,@{_DOMAIN})*:)?"
     rf"(?P<mailbox>(?:(?:{_ATOM}(?:\.{_ATOM})*|{_QUOTED})@{_DOMAIN}|postmaster)?)>(?P<parameters>(?: .*)?)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _PARAMETER = re.compile(r"(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[!-<>-~\x80-\U0010ffff]+))?")
 _XTEXT = re.compile(r"<>|(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")  # RFC 4954 section 5; RFC 3461 section 4
@@ -253,7 +256,12 @@ class SmtpProtocol(SMTP):
     # The session
 
     async def _handle_client(self) -> None:
-        self._reply(f"220 {self.hostname} ESMTP labkit")
+        for _turn in range(GREETING_TURNS):
+            await asyncio.sleep(0)
+        if self._pending:
+            self._reply(self._end("554 5.5.1 Wait for the greeting before you say something"))
+        else:
+            self._reply(f"220 {self.hostname} ESMTP labkit")
         try:
             while not self._closing:
                 await self._command(await self._line())
@@ -273,6 +281,8 @@ class SmtpProtocol(SMTP):
         name = verb.upper().decode("ascii", "replace")
         needs = COMMANDS.get(name)
         try:
+            if is_http(line):
+                raise _Refused(self._end("421 4.7.0 This is SMTP and not HTTP"))
             if len(line) > (AUTH_LINE if name == "AUTH" else COMMAND_LINE):
                 raise _Refused("500 5.5.6 Line too long" if name == "AUTH" else "500 5.5.2 Line too long")
             if needs is None:
@@ -297,8 +307,12 @@ class SmtpProtocol(SMTP):
         self._unknown_commands += 1
         if self._unknown_commands < UNKNOWN_COMMANDS:
             return "500 5.5.1 Command not recognized"
+        return self._end("421 4.7.0 Too many unknown commands")
+
+    def _end(self, last_words: str) -> str:
+        """The session is over when these have been said."""
         self._closing = True
-        return "421 4.7.0 Too many unknown commands"
+        return last_words
 
     async def smtp_EHLO(self, hostname: str) -> None:
         """RFC 5321 section 4.1.1.1: who the client says it is, and what this server can do."""
@@ -350,12 +364,22 @@ class SmtpProtocol(SMTP):
 
     async def smtp_AUTH(self, arg: str) -> None:
         """RFC 4954 section 4: a SASL exchange in base64."""
-        mechanism, *initial = arg.split() or [""]
+        mechanism, *initial = _words(arg) or [""]
         if not mechanism or len(initial) > 1:
             raise _Refused("501 5.5.4 Syntax: AUTH mechanism [initial-response]")
-        if mechanism.upper() not in self.service.policy.mechanisms:
+        name = mechanism.encode().upper().decode()  # ASCII has capital letters, others have some that look like them
+        if name not in self.service.policy.mechanisms:
             raise _Refused("504 5.5.4 Unrecognized authentication type")
-        exchange = sasl.begin(mechanism, self.service.accounts, self.hostname, self.service.nonces)
+        exchange = sasl.begin(name, self.service.accounts, self.hostname, self.service.nonces)
+        try:
+            self.account = await self._prove(exchange, initial)
+        except _Refused as refused:
+            raise _Refused(self._failed(str(refused))) from None
+        self._session.authenticated = True
+        self._reply("235 2.7.0 Authentication successful")
+
+    async def _prove(self, exchange: sasl.Exchange, initial: list[str]) -> Account:
+        """Carry an exchange on to its end. Raises _Refused, also when the client gives up or does not say base64."""
         response = None
         if initial:  # "=" is one of no octets
             response = b"" if initial[0] == "=" else _response(initial[0].encode())
@@ -368,17 +392,12 @@ class SmtpProtocol(SMTP):
                 raise _Refused("501 5.7.0 Authentication cancelled")
             response = _response(line)
         if isinstance(step, sasl.Failure):
-            raise _Refused(self._failed(step.reason))
-        self.account = step.account
-        self._session.authenticated = True
-        self._reply("235 2.7.0 Authentication successful")
+            raise _Refused(_AUTH_FAILURES[step.reason])
+        return step.account
 
-    def _failed(self, reason: sasl.Reason) -> str:
+    def _failed(self, reply: str) -> str:
         self._failed_logins += 1
-        if self._failed_logins < FAILED_LOGINS:
-            return _AUTH_FAILURES[reason]
-        self._closing = True
-        return "421 4.7.0 Too many failed logins"
+        return reply if self._failed_logins < FAILED_LOGINS else self._end("421 4.7.0 Too many failed logins")
 
     async def smtp_MAIL(self, arg: str | None) -> None:
         """RFC 5321 section 4.1.1.2: a message begins; this is where it may be returned to."""
@@ -429,6 +448,10 @@ class SmtpProtocol(SMTP):
         self._forget()
         if content is None:
             raise _Refused(_TOO_LARGE)
+        content = canonical(content)
+        if not envelope.smtp_utf8 and has_utf8_header(content):
+            # RFC 6531 section 3.5. Its reader might not know how to ask for it (RFC 6856).
+            raise _Refused("554 5.6.9 A header in UTF-8 needs SMTPUTF8 in MAIL")
         try:
             self.service.deliver(envelope.mail_from or "", envelope.rcpt_tos, content)
         except OSError as error:
@@ -482,18 +505,23 @@ def _response(line: bytes) -> bytes:
         raise _Refused("501 5.5.2 Cannot decode that as base64") from None
 
 
+def _words(text: str) -> list[str]:
+    """What stands between spaces, and no other character that looks like one (RFC 5321 section 4.1.2)."""
+    return [word for word in text.split(" ") if word]
+
+
 def _path(argument: str | None, keyword: str, bad_syntax: str, bad_address: str) -> Mapping[str, str]:
     path = _PATH.fullmatch(argument or "")
     if path and path["keyword"].upper() == keyword:
         return path.groupdict()
-    well_begun = re.match(rf"{keyword}: *<", argument or "", re.IGNORECASE)
+    well_begun = re.match(rf"{keyword}: *<", argument or "", re.IGNORECASE | re.ASCII)
     raise _Refused(bad_address if well_begun else bad_syntax)
 
 
 def _parameters(text: str, *, extended: bool) -> dict[str, str]:
     """A command's parameters by upper-case keyword, "" for one without value (RFC 5321 section 4.1.2)."""
     parameters: dict[str, str] = {}
-    for part in text.split():
+    for part in _words(text):
         parameter = _PARAMETER.fullmatch(part)
         if parameter is None or parameter["keyword"].upper() in parameters:
             raise _Refused("501 5.5.4 Bad or repeated parameter")
@@ -597,7 +625,7 @@ _AUTH_FAILURES: Mapping[sasl.Reason, str] = MappingProxyType(
 _MAIL_PARAMETERS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
         "SIZE": re.compile(r"[0-9]{1,20}"),  # RFC 1870 section 4
-        "BODY": re.compile(r"7BIT|8BITMIME", re.IGNORECASE),  # RFC 6152
+        "BODY": re.compile(r"7BIT|8BITMIME", re.IGNORECASE | re.ASCII),  # RFC 6152
         "SMTPUTF8": re.compile(r""),  # RFC 6531 section 3.4
         "AUTH": _XTEXT,  # RFC 4954 section 5
     }

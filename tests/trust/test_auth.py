@@ -1,5 +1,6 @@
 """Nobody gets in without proof: RFC 4954 (SMTP), RFC 5034 and RFC 3206 (POP3), RFC 4616 (PLAIN), inside TLS and outside."""
 
+import hashlib
 import socket
 import threading
 import time
@@ -7,6 +8,7 @@ import time
 import pytest
 
 from labkit.mail.policy import MECHANISMS
+from labkit.mail.server import FAILED_LOGINS
 from tests.trust.rig import PASSWORD, WITH_AUTH, Client, a_provider, b64, taro
 
 RIGHT = b64("", "hanako", PASSWORD)
@@ -31,6 +33,12 @@ EXCHANGES = {
     "an empty password": ([f"AUTH PLAIN {b64('', 'hanako', '')}"], "535 5.7.8 ", "-ERR [AUTH] "),
     "nobody": ([f"AUTH PLAIN {b64('', 'nobody', '')}"], "535 5.7.8 ", "-ERR [AUTH] "),
     "a wrong password": ([f"AUTH PLAIN {WRONG}"], "535 5.7.8 ", "-ERR [AUTH] "),
+    "a space that is none": ([f"AUTH PLAIN\u00a0{RIGHT}"], "504 5.5.4 ", "-ERR Mechanism not offered"),
+    "a wide space": ([f"AUTH PLAIN\u2003{RIGHT}"], "504 5.5.4 ", "-ERR Mechanism not offered"),
+    "an ideographic space": ([f"AUTH PLAIN\u3000{RIGHT}"], "504 5.5.4 ", "-ERR Mechanism not offered"),
+    "one behind a space": ([f"AUTH PLAIN \u3000{RIGHT}"], "501 5.5.2 ", "-ERR That is not base64"),
+    "a letter that becomes I": ([f"AUTH PLA\u0131N {RIGHT}"], "504 5.5.4 ", "-ERR Mechanism not offered"),
+    "a verb with an odd letter": ([f"\u00c0UTH PLAIN {RIGHT}"], "500 5.5.1 ", "-ERR Unknown command"),
     "small letters": ([f"auth plain {RIGHT}"], "235 2.7.0 ", "+OK 0 messages"),
     "the own name twice": ([f"AUTH PLAIN {b64('hanako', 'hanako', PASSWORD)}"], "235 2.7.0 ", "+OK 0 messages"),
 }
@@ -76,7 +84,6 @@ def test_three_failures_end_the_session_and_nothing_takes_one_back(policy: str) 
         with Client(provider, "smtp") as smtp:
             assert smtp.say("EHLO c.example", f"AUTH PLAIN {WRONG}").startswith("535 ")
             assert smtp.say("RSET", "EHLO c.example", f"AUTH PLAIN {b64('', 'taro', 'x')}").startswith("535 ")
-            assert smtp.say("AUTH PLAIN", "*").startswith("501 ")
             assert smtp.say("AUTH LOGIN", b64("hanako"), b64("x")).startswith("421 4.7.0 ")
             assert smtp.has_ended()
         with Client(provider, "pop3") as pop3:
@@ -90,6 +97,38 @@ def test_three_failures_end_the_session_and_nothing_takes_one_back(policy: str) 
         for protocol in ("smtp", "pop3"):
             with Client(provider, protocol) as client:
                 assert client.log_in().startswith(("235 ", "+OK "))
+
+
+@pytest.mark.parametrize("policy", WITH_AUTH)
+@pytest.mark.parametrize(
+    "given_up", [["AUTH SCRAM-SHA-256", "*"], ["AUTH LOGIN", b64("hanako"), "*"], ["AUTH PLAIN", "!"]]
+)
+def test_an_exchange_that_is_given_up_counts_as_a_failure(policy: str, given_up: list[str]) -> None:
+    with a_provider(policy) as provider:
+        with Client(provider, "smtp") as smtp:
+            assert smtp.say("EHLO c.example", *given_up, *given_up).startswith("501 5.")
+            assert smtp.say(*given_up) == "421 4.7.0 Too many failed logins"
+            assert smtp.has_ended()
+        with Client(provider, "pop3") as pop3:
+            pop3.say(*given_up, *given_up, *given_up)
+            assert pop3.has_ended()
+
+
+@pytest.mark.parametrize("protocol", ["smtp", "pop3"])
+def test_no_exchange_keeps_others_waiting(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Key derivation is slow on purpose (RFC 5802 section 2.2): none is left to do when strangers begin exchanges."""
+    first = b64("n,,n=hanako,r=abc")
+    with a_provider("smtp-auth") as provider, Client(provider, protocol) as client, Client(provider, protocol) as other:
+        derived: list[object] = []
+        monkeypatch.setattr(hashlib, "pbkdf2_hmac", lambda *_: derived.append(0) or bytes(32))
+        begun = f"AUTH SCRAM-SHA-256 {first}\r\n*\r\n"
+        client.send((("EHLO c\r\n" if protocol == "smtp" else "") + begun * 100).encode())
+        replies = []
+        while reply := client.reply():
+            replies.append(reply)
+        assert sum(reply.startswith(("334 ", "+ ")) for reply in replies) == FAILED_LOGINS
+        assert other.say("NOOP" if protocol == "smtp" else "USER taro").startswith(("250", "+OK"))
+        assert derived == []
 
 
 CLEARTEXT_LOGINS = [
