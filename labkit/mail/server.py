@@ -6,7 +6,9 @@ FAILED_LOGINS = 3  # in one session, cancelled exchanges among them
 UNKNOWN_COMMANDS = 10  # in one session
 
 # A request line's methods (RFC 9110 section 9, RFC 5789, RFC 9113 section 3.4), or a header field.
-_HTTP = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)(?: .*)?|[A-Za-z0-9-]+:.*", re.DOTALL | re.IGNORECASE)
+_HTTP = re.compile(
+    rb"(?:GET|HEAD|POST|PUT|DELETE|CONNECT|OPTIONS|TRACE|PATCH|PRI)(?: .*)?|[A-Z0-9-]+:.*", re.DOTALL | re.IGNORECASE
+)
 
 
 def is_http(line: bytes) -> bool:
