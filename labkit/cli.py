@@ -250,7 +250,7 @@ class _Follower:
         return all(conversation.flow.stream(burst.side).data[: burst.end].endswith(b"\n") for burst in last)
 
     def _shown(self, number: int, line: Any) -> str:
-        from labkit.show.marks import look_of
+        from labkit.show.marks import style_of
         from labkit.show.safe import visible
 
         if self._style == "json":
@@ -262,7 +262,7 @@ class _Follower:
                 "text": line.text,
             }
             return _json(told, indent=None)  # a line each
-        return f"{number:3} {line.side.value[0].upper()}: {look_of(line).mark} {visible(line.text)}"
+        return f"{number:3} {line.side.value[0].upper()}: {style_of(line).mark} {visible(line.text)}"
 
 
 @main.command()

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from markupsafe import Markup
 
 from labkit.decode.conversation import Line
-from labkit.show.marks import look_of
-from labkit.show.runs import Row
+from labkit.show.groups import ShownLine
+from labkit.show.marks import style_of
 from labkit.show.safe import block, fit, visible
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -38,13 +38,13 @@ class Note(View):
         self.title = verdict
         self.sentences = tuple(sentence for sentence in sentences if sentence)
         self.cards = tuple(cards)
-        self.rows = tuple((line.side, Row(look_of(line), line.text)) for line in lines)
+        self.rows = tuple((line.side, ShownLine(style_of(line), line.text)) for line in lines)
         self.is_right = is_right
 
     def text(self) -> str:
         first, *others = [visible(sentence) for sentence in self.sentences] or [""]
         parts = [_wrapped(f"{self.title} {first}")]
-        parts += [fit(f"  {_side(side)}: {row.look.mark} {visible(row.text)}", TEXT_WIDTH) for side, row in self.rows]
+        parts += [fit(f"  {_side(side)}: {row.style.mark} {visible(row.text)}", TEXT_WIDTH) for side, row in self.rows]
         parts += [_wrapped(other) for other in others]
         parts += list(self._table())
         return block(line for part in parts for line in part.splitlines())

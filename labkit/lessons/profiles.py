@@ -19,7 +19,7 @@ from labkit.mail.client import MailClient, Settings
 from labkit.mail.policy import POLICIES, Policy, Security
 from labkit.mail.sample import sample_message
 from labkit.provider import Provider
-from labkit.show.marks import Look, legend, legend_text, look
+from labkit.show.marks import Style, legend, legend_text, style
 from labkit.show.safe import block, grid
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -104,10 +104,10 @@ class Meeting:
     leaks: Verdict
 
     @property
-    def look(self) -> Look:
+    def style(self) -> Style:
         """The verdict's mark and colours, with what the program could do for its word."""
         words = {(True, True): "both", (False, True): "reads", (True, False): "sends"}
-        return replace(look(self.leaks), name=words.get((self.sends, self.reads), "nothing"))
+        return replace(style(self.leaks), name=words.get((self.sends, self.reads), "nothing"))
 
 
 class Meetings(View):
@@ -130,22 +130,22 @@ class Meetings(View):
         return {provider: met for (name, provider), met in self._met.items() if name == program}
 
     @property
-    def rows(self) -> tuple[tuple[str, tuple[Look, ...]], ...]:
+    def rows(self) -> tuple[tuple[str, tuple[Style, ...]], ...]:
         """For each program, what came of it at each provider."""
-        return tuple((name, tuple(met.look for met in self.of(name).values())) for name in self.programs)
+        return tuple((name, tuple(met.style for met in self.of(name).values())) for name in self.programs)
 
     @property
-    def looks(self) -> tuple[Look, ...]:
+    def styles(self) -> tuple[Style, ...]:
         """The marks that occur, with their own words."""
-        return legend(look(met.leaks) for met in self._met.values())
+        return legend(style(met.leaks) for met in self._met.values())
 
     def text(self) -> str:
         head = (_("Mail program"), *PROVIDERS)
         table = [head, *((name, *(cell.label for cell in cells)) for name, cells in self.rows)]
-        return block([self.title, "", *grid(table, (TEXT_COLUMNS,) * len(head)), "", legend_text(self.looks)])
+        return block([self.title, "", *grid(table, (TEXT_COLUMNS,) * len(head)), "", legend_text(self.styles)])
 
     def body(self) -> Markup:
-        values = {"title": self.title, "providers": tuple(PROVIDERS), "rows": self.rows, "looks": self.looks}
+        values = {"title": self.title, "providers": tuple(PROVIDERS), "rows": self.rows, "styles": self.styles}
         return render("meetings.html", values)
 
 

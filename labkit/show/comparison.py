@@ -13,10 +13,10 @@ from markupsafe import Markup
 from labkit.decode.conversation import Conversation, Protocol
 from labkit.decode.cost import Cost
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
-from labkit.show.dialogue import Dialogue, Part, beyond, ends_of, parts, sides
+from labkit.show.byte_shares import byte_shares, payload
+from labkit.show.dialogue import Dialogue, ShownConversation, beyond, ends_of, parts, sides
 from labkit.show.exposure import fact_name
-from labkit.show.marks import Look, legend, legend_text, look
-from labkit.show.portions import payload, portions
+from labkit.show.marks import Style, legend, legend_text, style
 from labkit.show.safe import block, grid, pad, visible
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -25,7 +25,7 @@ from labkit.wire.flows import Side
 TEXT_WIDTH = 118  # columns of a side-by-side text
 NARROWEST = 26  # columns; where a session would get less, sessions stand below each other
 TEXT_ROWS = 48  # rows of a side-by-side text
-HTML_RUNS = 60  # runs of a conversation in a column
+HTML_GROUPS = 60  # groups of a conversation in a column
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def titled(
 
 
 class SideBySide(View):
-    """The dialogues in columns, each run in one line."""
+    """The dialogues in columns, each group in one line."""
 
     def __init__(self, sessions: Sequence[Session]) -> None:
         self.title = _("What was said, side by side")
@@ -64,9 +64,9 @@ class SideBySide(View):
         self.columns = tuple(tuple(parts(session.conversations)) for session in sessions)
 
     @property
-    def looks(self) -> tuple[Look, ...]:
+    def styles(self) -> tuple[Style, ...]:
         """The marks that occur."""
-        return legend(run.headline.look for column in self.columns for part in column for run in part.runs)
+        return legend(group.headline.style for column in self.columns for part in column for group in part.groups)
 
     def text(self) -> str:
         width = (TEXT_WIDTH + 3) // max(len(self.sessions), 1) - 3
@@ -77,23 +77,23 @@ class SideBySide(View):
         left_out = [beyond(len(rows) - TEXT_ROWS)] if len(rows) > TEXT_ROWS else []
         ruled = ["─" * width for _session in self.sessions]
         lines = [" │ ".join(titles), "─┼─".join(ruled), *(" │ ".join(row) for row in rows[:TEXT_ROWS]), *left_out]
-        return block([self.title, "", *lines, "", legend_text(self.looks)])
+        return block([self.title, "", *lines, "", legend_text(self.styles)])
 
     def body(self) -> Markup:
         columns = [
             {"title": session.title, "parts": column}
             for session, column in zip(self.sessions, self.columns, strict=True)
         ]
-        values = {"title": self.title, "columns": columns, "looks": self.looks, "sides": sides()}
-        return render("side-by-side.html", values | {"limit": HTML_RUNS, "beyond": beyond})
+        values = {"title": self.title, "columns": columns, "styles": self.styles, "sides": sides()}
+        return render("side-by-side.html", values | {"limit": HTML_GROUPS, "beyond": beyond})
 
 
-def _column(column: Sequence[Part], width: int) -> Iterator[str]:
+def _column(column: Sequence[ShownConversation], width: int) -> Iterator[str]:
     for part in column:
         yield pad(visible(part.protocol), width)
-        for run in part.runs:
-            side = "C:" if run.side is Side.CLIENT else "S:"
-            yield pad(f"{side} {run.headline.look.mark} {visible(run.headline.text)}", width)
+        for group in part.groups:
+            side = "C:" if group.side is Side.CLIENT else "S:"
+            yield pad(f"{side} {group.headline.style.mark} {visible(group.headline.text)}", width)
         yield " " * width
 
 
@@ -113,24 +113,24 @@ class ExposureMatrix(View):
         self.policies = [session.title for session in sessions]
         sending, reading = ([session.part(protocols) for session in sessions] for protocols in (SENDING, READING))
         whole = [session.exposure for session in sessions]
-        self.rows: list[tuple[str, list[Look]]] = []
+        self.rows: list[tuple[str, list[Style]]] = []
         for fact in Fact:
             if fact in CREDENTIALS:
-                self.rows.append((_("{fact}, sending").format(fact=fact_name(fact)), _looks(sending, fact)))
-                self.rows.append((_("{fact}, reading").format(fact=fact_name(fact)), _looks(reading, fact)))
+                self.rows.append((_("{fact}, sending").format(fact=fact_name(fact)), _styles(sending, fact)))
+                self.rows.append((_("{fact}, reading").format(fact=fact_name(fact)), _styles(reading, fact)))
             else:
-                self.rows.append((fact_name(fact), _looks(whole, fact)))
+                self.rows.append((fact_name(fact), _styles(whole, fact)))
 
     def text(self) -> str:
-        rows = [(_("Fact"), *self.policies), *((fact, *(item.label for item in looks)) for fact, looks in self.rows)]
+        rows = [(_("Fact"), *self.policies), *((fact, *(item.label for item in styles)) for fact, styles in self.rows)]
         return block([self.title, "", *grid(rows, [22] * len(rows[0]))])
 
     def body(self) -> Markup:
         return render("matrix.html", {"title": self.title, "policies": self.policies, "rows": self.rows})
 
 
-def _looks(exposures: Sequence[Exposure], fact: Fact) -> list[Look]:
-    return [look(exposure[fact].verdict if fact in exposure else Verdict.NOT_SENT) for exposure in exposures]
+def _styles(exposures: Sequence[Exposure], fact: Fact) -> list[Style]:
+    return [style(exposure[fact].verdict if fact in exposure else Verdict.NOT_SENT) for exposure in exposures]
 
 
 class CostTable(View):
@@ -155,7 +155,7 @@ def _cost_row(session: Session, *, exact: bool) -> list[str]:
     row = [session.title, f"{cost.connections:,}", f"{cost.round_trips:,}"]
     if exact:
         return [*row, f"{cost.packets:,}", f"{cost.bytes:,}"]
-    return [*row, payload(portions(session.conversations))]
+    return [*row, payload(byte_shares(session.conversations))]
 
 
 class ComparisonView(View):

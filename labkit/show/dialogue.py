@@ -7,8 +7,8 @@ from itertools import accumulate, islice, takewhile
 from markupsafe import Markup
 
 from labkit.decode.conversation import Conversation, Protocol
-from labkit.show.marks import Look, legend, legend_text
-from labkit.show.runs import SHORT, Run, runs
+from labkit.show.groups import SHORT, Group, groups
+from labkit.show.marks import Style, legend, legend_text
 from labkit.show.safe import block, fit, glimpse, visible
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -18,7 +18,7 @@ from labkit.wire.flows import Side
 TEXT_LINES = 25  # lines of a conversation in text
 TEXT_WIDTH = 100  # columns
 CONVERSATIONS = 40  # conversations that are shown
-HTML_RUNS = 300  # runs of a conversation in HTML
+HTML_GROUPS = 300  # groups of a conversation in HTML
 HTML_FOLDED = 400  # lines inside one fold
 HTML_LINES = 4000  # lines of all conversations in HTML, in folds and out of them
 LONGEST_NAME = 64  # columns of an endpoint's name; who forges packets writes longer ones
@@ -33,12 +33,12 @@ NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ShownConversation:
     """One conversation, ready to be shown. left_out: what of it is too long to be shown, in words."""
 
     title: str
     protocol: str
-    runs: tuple[Run, ...]
+    groups: tuple[Group, ...]
     left_out: str = ""
 
 
@@ -76,24 +76,26 @@ def more_connections(count: int) -> str:
     return _("… {count:,} more connections, in the capture").format(count=count) if count > 0 else ""
 
 
-def parts(conversations: Sequence[Conversation]) -> Iterator[Part]:
+def parts(conversations: Sequence[Conversation]) -> Iterator[ShownConversation]:
     """The conversations, ready to be shown."""
     room = HTML_LINES
     for title, conversation in with_opened(conversations):
         part, room = _part(title, conversation, room)
         yield part
     if more := more_connections(len(conversations) - CONVERSATIONS):
-        yield Part(more, more, ())
+        yield ShownConversation(more, more, ())
 
 
-def _part(title: str, conversation: Conversation, room: int) -> tuple[Part, int]:
-    """As many runs as there is room for, in lines, and the room that is left."""
-    found = runs(conversation)
-    lines = accumulate((len(run.rows) + min(len(run.folded), HTML_FOLDED) for run in found[:HTML_RUNS]), initial=0)
+def _part(title: str, conversation: Conversation, room: int) -> tuple[ShownConversation, int]:
+    """As many groups as there is room for, in lines, and the room that is left."""
+    found = groups(conversation)
+    lines = accumulate(
+        (len(group.rows) + min(len(group.folded), HTML_FOLDED) for group in found[:HTML_GROUPS]), initial=0
+    )
     taken = list(takewhile(lambda count: count <= room, lines))
     kept = len(taken) - 1
-    left_out = beyond(sum(len(run.rows) for run in found[kept:])) if found[kept:] else ""
-    return Part(title, protocol_of(conversation), found[:kept], left_out), room - taken[-1]
+    left_out = beyond(sum(len(group.rows) for group in found[kept:])) if found[kept:] else ""
+    return ShownConversation(title, protocol_of(conversation), found[:kept], left_out), room - taken[-1]
 
 
 def beyond(count: int) -> str:
@@ -112,7 +114,7 @@ class Dialogue(View):
     def __init__(self, conversations: Sequence[Conversation], *, whole: bool = False) -> None:
         self.title = _("Dialogue")
         self.conversations = tuple(conversations)
-        self._most = HTML_RUNS * SHORT if whole else TEXT_LINES
+        self._most = HTML_GROUPS * SHORT if whole else TEXT_LINES
         self.parts = tuple(parts(conversations))
 
     def whole(self) -> "Dialogue":
@@ -120,9 +122,9 @@ class Dialogue(View):
         return Dialogue(self.conversations, whole=True)
 
     @property
-    def looks(self) -> tuple[Look, ...]:
+    def styles(self) -> tuple[Style, ...]:
         """The marks that occur."""
-        return legend(row.look for part in self.parts for run in part.runs for row in run.rows + run.folded)
+        return legend(row.style for part in self.parts for group in part.groups for row in group.rows + group.folded)
 
     def text(self) -> str:
         if not self.parts:
@@ -130,10 +132,10 @@ class Dialogue(View):
         lines = []
         for part in self.parts:
             lines += [visible(part.title), *_text_lines(part, self._most), ""]
-        return block([*lines, legend_text(self.looks)])
+        return block([*lines, legend_text(self.styles)])
 
     def body(self) -> Markup:
-        values = {"parts": self.parts, "looks": self.looks, "sides": sides(), "nothing": nothing()}
+        values = {"parts": self.parts, "styles": self.styles, "sides": sides(), "nothing": nothing()}
         return render("dialogue.html", values | {"limit": HTML_FOLDED, "beyond": beyond})
 
 
@@ -142,8 +144,8 @@ def nothing() -> str:
     return _("Nothing was said: the capture holds no TCP connection with data.")
 
 
-def _text_lines(part: Part, most: int) -> Iterator[str]:
-    total = sum(len(run.rows) + bool(run.more) for run in part.runs)
+def _text_lines(part: ShownConversation, most: int) -> Iterator[str]:
+    total = sum(len(group.rows) + bool(group.more) for group in part.groups)
     room = total if total <= most else most - 1
     yield from islice(_all_lines(part), room)
     if total > room:
@@ -152,13 +154,13 @@ def _text_lines(part: Part, most: int) -> Iterator[str]:
         yield part.left_out
 
 
-def _all_lines(part: Part) -> Iterator[str]:
-    for run in part.runs:
-        side = "C:" if run.side is Side.CLIENT else "S:"
-        for row in run.rows:
-            yield fit(f"{side} {row.look.mark} {visible(row.text)}", TEXT_WIDTH)
-        if run.more:
-            yield f"{side}   {run.more}"
+def _all_lines(part: ShownConversation) -> Iterator[str]:
+    for group in part.groups:
+        side = "C:" if group.side is Side.CLIENT else "S:"
+        for row in group.rows:
+            yield fit(f"{side} {row.style.mark} {visible(row.text)}", TEXT_WIDTH)
+        if group.more:
+            yield f"{side}   {group.more}"
 
 
 def dialogue(conversations: Sequence[Conversation]) -> Dialogue:

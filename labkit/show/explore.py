@@ -19,7 +19,7 @@ from labkit.decode.spans import Span, window
 from labkit.errors import expect
 from labkit.show.dialogue import protocol_of
 from labkit.show.explain import LONGEST_VALUE, Explanation
-from labkit.show.runs import sized
+from labkit.show.groups import sized
 from labkit.show.safe import glimpse, visible
 from labkit.show.view import View
 from labkit.texts import _
@@ -48,7 +48,7 @@ class Explorable(Protocol):
     def explain(self) -> Explanation: ...
 
 
-class Row(NamedTuple):
+class PacketRow(NamedTuple):
     """One packet in the list. number: 1-based, as Wireshark counts. time: seconds after the first. length: octets."""
 
     number: int
@@ -60,7 +60,7 @@ class Row(NamedTuple):
     info: str
 
 
-class Node(NamedTuple):
+class TreeNode(NamedTuple):
     """A span of a packet's tree. [start, end): its octets in `PacketTree.octets`. depth: 0 for the outermost."""
 
     depth: int
@@ -73,7 +73,7 @@ class Node(NamedTuple):
     source: str
 
 
-class Part(NamedTuple):
+class PacketPart(NamedTuple):
     """A run of `PacketTree.octets`: the packet itself, or what keys opened of it."""
 
     title: str
@@ -90,9 +90,9 @@ class PacketTree:
 
     number: int
     octets: bytes
-    parts: tuple[Part, ...]
+    parts: tuple[PacketPart, ...]
     spans: tuple[Span, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[TreeNode, ...]
     note: str = ""
 
 
@@ -125,7 +125,7 @@ class Exploration:
         return _("The first {shown:,} of {count:,} packets.").format(shown=len(self._frames), count=self._in_all)
 
     @cached_property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[PacketRow, ...]:
         """The packet list."""
         return tuple(self._row(number, frame) for number, frame in enumerate(self._frames, 1))
 
@@ -136,26 +136,26 @@ class Exploration:
         frame, carried = self._frames[number - 1], self._carried.get(number, ())
         octets = frame.data[:OCTETS]
         spans = window(_with_streams(frame, carried), 0, OCTETS, 0)
-        parts = [Part(_("The packet"), 0, len(octets))]
+        parts = [PacketPart(_("The packet"), 0, len(octets))]
         left_out, room = len(frame.data) - len(octets), OCTETS
         for entry in (entry for entry in carried if entry.opened):
             start, end = len(octets), min(entry.end, entry.start + room)
             spans += window(entry.conversation.spans(entry.side), entry.start, end, start - entry.start)
             octets += entry.conversation.flow.stream(entry.side).data[entry.start : end]
-            parts.append(Part(_("Inside TLS, opened with the keys"), start, len(octets)))
+            parts.append(PacketPart(_("Inside TLS, opened with the keys"), start, len(octets)))
             left_out += entry.end - end
             room -= end - entry.start
         nodes = tuple(islice(_nodes(spans, 0), NODES + 1))
         note = _left_out(left_out, len(nodes) > NODES)
         return PacketTree(number, octets, tuple(parts), spans, nodes[:NODES], note)
 
-    def _row(self, number: int, frame: Frame) -> Row:
+    def _row(self, number: int, frame: Frame) -> PacketRow:
         spans = frame_spans(frame)
         fields = {child.field: child.value for span in spans for child in span.children}
         carried = self._carried.get(number, ())
         seconds = (frame.time - self._frames[0].time) / 1e9
         lines = self._lines.get(number, ())
-        return Row(
+        return PacketRow(
             number,
             f"{seconds:.6f}",
             self._end(fields, _SOURCES, "tcp.source_port") or fields.get("ethernet.source", ""),
@@ -257,10 +257,10 @@ def _again(start: int, end: int) -> list[Span]:
     return [Span(start, end, "tcp.again", "", meaning)] if end > start else []
 
 
-def _nodes(spans: Iterable[Span], depth: int) -> Iterator[Node]:
+def _nodes(spans: Iterable[Span], depth: int) -> Iterator[TreeNode]:
     for span in spans:
         value, meaning = glimpse(span.value, LONGEST_VALUE), visible(span.meaning)
-        yield Node(depth, span.start, span.end, span.visibility.value, span.field, value, meaning, span.source)
+        yield TreeNode(depth, span.start, span.end, span.visibility.value, span.field, value, meaning, span.source)
         yield from _nodes(span.children, depth + 1)
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from labkit.decode.conversation import Conversation, Protocol
 from labkit.decode.exposure import Exposure, Fact, Finding
 from labkit.show.dialogue import NAMES
-from labkit.show.marks import Look, look
+from labkit.show.marks import Style, style
 from labkit.show.safe import block, glimpse, grid
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -19,11 +19,11 @@ TEXT_COLUMNS = (14, 12, 40, 46)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FactRow:
     """One fact, ready to be shown."""
 
     fact: str
-    look: Look
+    style: Style
     value: str
     where: str
 
@@ -72,20 +72,22 @@ class ExposureTable(View, Mapping[Fact, Finding]):
 
     def text(self) -> str:
         head = (_("Fact"), _("Verdict"), _("Value"), _("Where"))
-        rows = [(row.fact, row.look.label, row.value, row.where) for row in self.rows]
+        rows = [(row.fact, row.style.label, row.value, row.where) for row in self.rows]
         return block([self.title, *grid([head, *rows], TEXT_COLUMNS)])
 
     def body(self) -> Markup:
         return render("exposure.html", {"title": self.title, "rows": self.rows})
 
 
-def _rows(exposure: Exposure, conversations: Sequence[Conversation]) -> Iterator[Row]:
+def _rows(exposure: Exposure, conversations: Sequence[Conversation]) -> Iterator[FactRow]:
     by_flow = {conversation.flow.number: conversation for conversation in conversations}
     for fact in Fact:
         finding = exposure.get(fact)
         if finding is not None:
             value = glimpse(finding.value or "", LONGEST_VALUE)
-            yield Row(fact_name(fact), look(finding.verdict), value, where(finding, by_flow.get(finding.flow or 0)))
+            yield FactRow(
+                fact_name(fact), style(finding.verdict), value, where(finding, by_flow.get(finding.flow or 0))
+            )
 
 
 def exposure_table(exposure: Exposure, conversations: Sequence[Conversation] = ()) -> ExposureTable:

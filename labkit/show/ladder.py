@@ -14,8 +14,8 @@ from labkit.decode.conversation import Conversation, Kind
 from labkit.show.comparison import Session, titled
 from labkit.show.dialogue import ends_of, more_connections, protocol_of, title_of
 from labkit.show.figure import Figure
-from labkit.show.marks import FAINT, LOOKS, PROTOCOL, Look, legend
-from labkit.show.runs import TELLING, Run, runs
+from labkit.show.groups import TELLING, Group, groups
+from labkit.show.marks import FAINT, PROTOCOL, STYLES, Style, legend
 from labkit.show.safe import block, fit, visible
 from labkit.show.sheet import ADVANCE, BOLD, CENTER, POINT, RIGHT, WIRE, Sheet, cut, measure, room, wrap
 from labkit.texts import _
@@ -41,13 +41,13 @@ class Step:
     """One arrow. side: who sent it, None for several in both directions."""
 
     side: Side | None
-    look: Look
+    style: Style
     words: str
     hatched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LanePart:
     """One conversation of a lane."""
 
     name: str
@@ -59,43 +59,43 @@ class Lane:
     """One session."""
 
     title: str
-    parts: tuple[Part, ...]
+    parts: tuple[LanePart, ...]
 
 
 def steps(conversation: Conversation) -> tuple[Step, ...]:
     """The arrows of a conversation."""
-    found = runs(conversation)
-    largest = max((run.size for run in found if run.records), default=0)
+    found = groups(conversation)
+    largest = max((group.size for group in found if group.records), default=0)
 
-    def sort(run: Run) -> str:
-        if run.records:
-            return "small" if run.size * SMALL < largest else "large"
-        telling = TELLING[Kind.REPLY].match(run.headline.text)
-        return "words" if run.headline.look.name == PROTOCOL and not telling else "own"
+    def sort(group: Group) -> str:
+        if group.records:
+            return "small" if group.size * SMALL < largest else "large"
+        telling = TELLING[Kind.REPLY].match(group.headline.text)
+        return "words" if group.headline.style.name == PROTOCOL and not telling else "own"
 
-    drawn = [step for kind, group in groupby(found, sort) for step in _together(kind, tuple(group))]
+    drawn = [step for kind, alike in groupby(found, sort) for step in _together(kind, tuple(alike))]
     if len(drawn) <= MOST:
         return tuple(drawn)
     left = _("… {count:,} more arrows, in the capture").format(count=len(drawn) - MOST)
-    return (*drawn[:MOST], Step(None, LOOKS[PROTOCOL], left))
+    return (*drawn[:MOST], Step(None, STYLES[PROTOCOL], left))
 
 
-def _together(kind: str, group: Sequence[Run]) -> Iterator[Step]:
-    if kind == "words" and len(group) > 1:
-        more = [_("… {count:,} more").format(count=len(group) - TOGETHER)] if len(group) > TOGETHER else []
-        yield Step(None, LOOKS[PROTOCOL], " · ".join([*map(_word, group[:TOGETHER]), *more]))
-    elif kind == "small" and len(group) > 1:
-        sizes = [run.size for run in group]
-        words = _("{count} × {least:,}–{most:,} bytes").format(count=len(group), least=min(sizes), most=max(sizes))
-        yield Step(None, group[0].headline.look, words, hatched=True)
+def _together(kind: str, found: Sequence[Group]) -> Iterator[Step]:
+    if kind == "words" and len(found) > 1:
+        more = [_("… {count:,} more").format(count=len(found) - TOGETHER)] if len(found) > TOGETHER else []
+        yield Step(None, STYLES[PROTOCOL], " · ".join([*map(_word, found[:TOGETHER]), *more]))
+    elif kind == "small" and len(found) > 1:
+        sizes = [group.size for group in found]
+        words = _("{count} × {least:,}–{most:,} bytes").format(count=len(found), least=min(sizes), most=max(sizes))
+        yield Step(None, found[0].headline.style, words, hatched=True)
     else:
-        for run in group:
-            yield Step(run.side, run.headline.look, run.headline.text, run.kind is Kind.TLS)
+        for group in found:
+            yield Step(group.side, group.headline.style, group.headline.text, group.kind is Kind.TLS)
 
 
-def _word(run: Run) -> str:
-    """A run in one word: a command's verb, a reply's code."""
-    return cut(visible(run.rows[0].text.split(" ")[0].split("-")[0] or "…"), 12)
+def _word(group: Group) -> str:
+    """A group in one word: a command's verb, a reply's code."""
+    return cut(visible(group.rows[0].text.split(" ")[0].split("-")[0] or "…"), 12)
 
 
 def _added(lengths: Iterable[float]) -> float:
@@ -121,7 +121,7 @@ class Ladder(Figure):
 
     def _inline(self, step: Step) -> bool:
         """Whether the words have room in a gap of their arrow: protocol words, if there are few."""
-        return step.look.name == PROTOCOL and len(visible(step.words)) <= room(self._lane - 2 * SHAFT, SIZE)
+        return step.style.name == PROTOCOL and len(visible(step.words)) <= room(self._lane - 2 * SHAFT, SIZE)
 
     def _step_height(self, step: Step) -> float:
         return INLINE if self._inline(step) else LINE * len(self._lines(step)) + 0.24
@@ -130,9 +130,9 @@ class Ladder(Figure):
         return _added(0.38 + _added(map(self._step_height, part.steps)) for part in lane.parts)
 
     @property
-    def looks(self) -> tuple[Look, ...]:
+    def styles(self) -> tuple[Style, ...]:
         """The marks that occur."""
-        return legend(step.look for lane in self.lanes for part in lane.parts for step in part.steps)
+        return legend(step.style for lane in self.lanes for part in lane.parts for step in part.steps)
 
     @property
     def alt(self) -> str:
@@ -140,7 +140,7 @@ class Ladder(Figure):
         for lane in self.lanes:
             found = [step for part in lane.parts for step in part.steps]
             counts = [
-                f"{sum(step.look is one for step in found)} {one.word}" for one in legend(step.look for step in found)
+                f"{sum(step.style is one for step in found)} {one.word}" for one in legend(step.style for step in found)
             ]
             told.append(_("{title}: {counts}").format(title=visible(lane.title), counts=", ".join(counts)))
         return _("Arrows between client and server. {lanes}.").format(lanes="; ".join(told))
@@ -157,7 +157,7 @@ class Ladder(Figure):
             left = EDGE + number * (self._lane + BETWEEN)
             self._draw_lane(sheet, lane, left, left + self._lane)
         hatched = any(step.hatched for lane in self.lanes for part in lane.parts for step in part.steps)
-        sheet.legend(EDGE + 0.1, self.height - 0.28, self.looks, hatched=_("TLS records") if hatched else "")
+        sheet.legend(EDGE + 0.1, self.height - 0.28, self.styles, hatched=_("TLS records") if hatched else "")
 
     def _draw_lane(self, sheet: Sheet, lane: Lane, left: float, right: float) -> None:
         middle = (left + right) / 2
@@ -186,26 +186,26 @@ class Ladder(Figure):
             sheet.box((left + right) / 2 - half, y, 2 * half, INLINE, fill="white")
             sheet.text((left + right) / 2, y + INLINE / 2 + 0.05, lines[0], size=SIZE, face=WIRE, across=CENTER)
             return
-        chip = 0 if step.look.name == PROTOCOL else CHIP
+        chip = 0 if step.style.name == PROTOCOL else CHIP
         start = (left + right - chip - max(map(len, lines)) * ADVANCE * SIZE * POINT) / 2 + chip
         for number, words in enumerate(lines):
             sheet.text(start, y + LINE * (number + 0.85), words, size=SIZE, face=WIRE)
         if chip:
-            sheet.mark(start - 0.13, y + LINE * 0.6, step.look)
+            sheet.mark(start - 0.13, y + LINE * 0.6, step.style)
         self._draw_arrow(sheet, step, left, right, y + LINE * len(lines) + 0.12)
 
     def _draw_arrow(self, sheet: Sheet, step: Step, left: float, right: float, y: float) -> None:
         ends = (right - 0.03, left + 0.03) if step.side is Side.SERVER else (left + 0.03, right - 0.03)
-        width = 1.2 if step.look.name == PROTOCOL else 2.4
-        sheet.arrow(*ends, y, colour=step.look.stroke, width=width, both=step.side is None)
+        width = 1.2 if step.style.name == PROTOCOL else 2.4
+        sheet.arrow(*ends, y, colour=step.style.stroke, width=width, both=step.side is None)
         if step.hatched:
-            edge = step.look.stroke
+            edge = step.style.stroke
             sheet.box(left + 0.4, y - 0.05, right - left - 0.8, 0.1, fill="white", edge=edge, hatch="//////")
 
 
 def _in_words(found: Iterable[Step]) -> str:
     arrows = {Side.CLIENT: "→", Side.SERVER: "←", None: "⇄"}
-    return "; ".join(f"{arrows[step.side]} {step.look.mark} {fit(visible(step.words), WORDS)}" for step in found)
+    return "; ".join(f"{arrows[step.side]} {step.style.mark} {fit(visible(step.words), WORDS)}" for step in found)
 
 
 def ladder(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "") -> Ladder:
@@ -216,7 +216,7 @@ def ladder(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "
 def _lane(title: str, conversations: Sequence[Conversation]) -> Lane:
     between_two = len(set(map(ends_of, conversations))) == 1
     name = protocol_of if between_two else title_of
-    drawn = [Part(name(conversation), steps(conversation)) for conversation in conversations[:PARTS]]
+    drawn = [LanePart(name(conversation), steps(conversation)) for conversation in conversations[:PARTS]]
     if more := more_connections(len(conversations) - PARTS):
-        drawn.append(Part(more, ()))
+        drawn.append(LanePart(more, ()))
     return Lane(title, tuple(drawn))

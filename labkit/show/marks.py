@@ -20,7 +20,7 @@ PROTOCOL = "protocol words"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Style:
     """How one verdict or visibility is shown. fill: an area; ink: text on that area; stroke: a line on white."""
 
     name: str
@@ -41,16 +41,16 @@ class Look:
 
 
 _ORDER = (
-    Look(PROTOCOL, "·", "#e2e8f0", TEXT, "#334155"),
-    Look(Visibility.READABLE, "●", "#c2410c", "#ffffff", "#b93a08"),
-    Look(Visibility.ENCODED, "◐", "#eab308", TEXT, "#bd8600"),
-    Look(Visibility.GUESSABLE, "◒", "#9333ea", "#ffffff", "#9333ea"),
-    Look(Verdict.SIZE_ONLY, "◌", "#7dd3fc", TEXT, "#0284c7"),
-    Look(Visibility.HANDSHAKE, "◇", "#94a3b8", TEXT, "#8492a8"),
-    Look(Visibility.HIDDEN, "○", "#0f766e", "#ffffff", "#0f766e"),
-    Look(Verdict.NOT_SENT, "–", "#f1f5f9", TEXT, "#64748b"),
+    Style(PROTOCOL, "·", "#e2e8f0", TEXT, "#334155"),
+    Style(Visibility.READABLE, "●", "#c2410c", "#ffffff", "#b93a08"),
+    Style(Visibility.ENCODED, "◐", "#eab308", TEXT, "#bd8600"),
+    Style(Visibility.GUESSABLE, "◒", "#9333ea", "#ffffff", "#9333ea"),
+    Style(Verdict.SIZE_ONLY, "◌", "#7dd3fc", TEXT, "#0284c7"),
+    Style(Visibility.HANDSHAKE, "◇", "#94a3b8", TEXT, "#8492a8"),
+    Style(Visibility.HIDDEN, "○", "#0f766e", "#ffffff", "#0f766e"),
+    Style(Verdict.NOT_SENT, "–", "#f1f5f9", TEXT, "#64748b"),
 )
-LOOKS: Mapping[str, Look] = MappingProxyType({look.name: look for look in _ORDER})
+STYLES: Mapping[str, Style] = MappingProxyType({style.name: style for style in _ORDER})
 
 # Commands whose argument says who somebody is or what they know. All other readable commands and replies are
 # protocol words: anybody can read them too, but they are the same for everybody.
@@ -58,17 +58,17 @@ PERSONAL = frozenset({"MAIL", "RCPT", "VRFY", "EXPN", "USER", "PASS", "APOP", "A
 TELLING = frozenset({Kind.MESSAGE, Kind.AUTH, Kind.TLS, Kind.UNKNOWN})  # none of these is a protocol's own word
 
 
-def look(what: Verdict | Visibility) -> Look:
+def style(what: Verdict | Visibility) -> Style:
     """How a verdict or a visibility is shown."""
-    return LOOKS[what.value]
+    return STYLES[what.value]
 
 
-def look_of(line: Line) -> Look:
+def style_of(line: Line) -> Style:
     """How a line of a dialogue is shown: by its visibility, and protocol words apart from what is about people."""
     telling = line.kind in TELLING or (line.kind is Kind.COMMAND and verb(line) in PERSONAL)
     if line.visibility is Visibility.READABLE and not telling:
-        return LOOKS[PROTOCOL]
-    return look(line.visibility)
+        return STYLES[PROTOCOL]
+    return style(line.visibility)
 
 
 def verb(line: Line) -> str:
@@ -76,12 +76,12 @@ def verb(line: Line) -> str:
     return line.text.partition(" ")[0].partition(":")[0].upper()
 
 
-def legend(looks: Iterable[Look]) -> tuple[Look, ...]:
-    """The looks that occur, each once, in the vocabulary's order."""
-    seen = {item.name for item in looks}
+def legend(styles: Iterable[Style]) -> tuple[Style, ...]:
+    """The styles that occur, each once, in the vocabulary's order."""
+    seen = {item.name for item in styles}
     return tuple(item for item in _ORDER if item.name in seen)
 
 
-def legend_text(looks: Iterable[Look]) -> str:
+def legend_text(styles: Iterable[Style]) -> str:
     """One line that says what each mark means."""
-    return "   ".join(item.label for item in legend(looks))
+    return "   ".join(item.label for item in legend(styles))

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.show.marks import FAINT, TEXT, Look
+from labkit.show.marks import FAINT, TEXT, Style
 from labkit.show.safe import ELLIPSIS, visible
 
 if TYPE_CHECKING:
@@ -109,12 +109,12 @@ class Sheet:
             zorder=self._above(),
         )
 
-    def mark(self, x: float, y: float, look: Look, *, size: float = 10) -> None:
-        """A look's mark on its colour, its middle at (x, y)."""
+    def mark(self, x: float, y: float, style: Style, *, size: float = 10) -> None:
+        """A style's mark on its colour, its middle at (x, y)."""
         half = 0.6 * size * POINT
-        self.box(x - half, y - half, 2 * half, 2 * half, fill=look.fill)
+        self.box(x - half, y - half, 2 * half, 2 * half, fill=style.fill)
         # The marks sit on the typewriter face's baseline: this puts the circle's middle into the box's.
-        self.text(x, y + 0.37 * size * POINT, look.mark, size=size, face=WIRE, colour=look.ink, across=CENTER)
+        self.text(x, y + 0.37 * size * POINT, style.mark, size=size, face=WIRE, colour=style.ink, across=CENTER)
 
     def line(self, xs: Sequence[float], ys: Sequence[float], *, colour: str = FAINT, width: float = 1) -> None:
         """A line through points; width in points."""
@@ -156,12 +156,12 @@ class Sheet:
         if both:
             self.area([(start, y), (tail, y - half), (tail, y + half)], fill=colour)
 
-    def legend(self, x: float, y: float, looks: Sequence[Look], *, hatched: str = "") -> None:
-        """Mark and word of each look, from x on; `hatched` says what hatching means, where it is used."""
-        for look in looks:
-            self.mark(x, y, look, size=LEGEND)
-            self.text(x + 0.17, y, look.word, size=LEGEND, along=MIDDLE)
-            x += 0.17 + measure(look.word, PLAIN, LEGEND) + 0.32
+    def legend(self, x: float, y: float, styles: Sequence[Style], *, hatched: str = "") -> None:
+        """Mark and word of each style, from x on; `hatched` says what hatching means, where it is used."""
+        for style in styles:
+            self.mark(x, y, style, size=LEGEND)
+            self.text(x + 0.17, y, style.word, size=LEGEND, along=MIDDLE)
+            x += 0.17 + measure(style.word, PLAIN, LEGEND) + 0.32
         if hatched:
             self.box(x - 0.1, y - 0.08, 0.34, 0.16, fill="white", edge=TEXT, hatch="////")
             self.text(x + 0.32, y, hatched, size=LEGEND, along=MIDDLE)

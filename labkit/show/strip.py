@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from itertools import accumulate, groupby
 
 from labkit.decode.conversation import Conversation
+from labkit.show.byte_shares import ByteShare, byte_shares, payload
 from labkit.show.comparison import Session
 from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
-from labkit.show.marks import LOOKS, TEXT, Look, legend
-from labkit.show.portions import Portion, payload, portions
-from labkit.show.runs import sized
+from labkit.show.groups import sized
+from labkit.show.marks import STYLES, TEXT, Style, legend
 from labkit.show.safe import block, grid, visible
 from labkit.show.sheet import CENTER, MIDDLE, RIGHT, Sheet
 from labkit.texts import _
@@ -24,7 +24,7 @@ ROW, BAR = 0.62, 0.4  # inches from bar to bar, and a bar's height
 TOP, AXIS, FOOT = 0.3, 0.62, 0.45
 BROKEN = 0.42  # inches of a handshake
 BARS = 20  # bars that are drawn
-PIECES = 400  # portions of a bar that are drawn one by one
+PIECES = 400  # shares of a bar that are drawn one by one
 GROUPS, TORN = 60, 6  # groups of a bar that has more, and of one with more handshakes than that
 NOTE = 0.25  # inches of the line that says so
 STEPS = (1, 2, 5)
@@ -35,45 +35,45 @@ class Bar:
     """One session's bytes; without any, a title that says what is not drawn."""
 
     title: str
-    portions: tuple[Portion, ...]
+    shares: tuple[ByteShare, ...]
 
     @property
     def scaled(self) -> int:
         """Bytes that are drawn to scale."""
-        return sum(portion.size for portion in self.portions if not portion.is_handshake)
+        return sum(share.size for share in self.shares if not share.is_handshake)
 
     @property
     def broken(self) -> int:
         """How many handshakes it has."""
-        return sum(portion.is_handshake for portion in self.portions)
+        return sum(share.is_handshake for share in self.shares)
 
     @property
     def is_folded(self) -> bool:
-        """Whether it has more portions than are drawn one by one."""
-        return len(self.portions) > PIECES or self.broken > TORN
+        """Whether it has more shares than are drawn one by one."""
+        return len(self.shares) > PIECES or self.broken > TORN
 
     @property
-    def drawn(self) -> tuple[Portion, ...]:
-        """The portions as they are drawn: with too many of them, what looks alike within a group stands together."""
-        return tuple(_gathered(self)) if self.is_folded else self.portions
+    def drawn(self) -> tuple[ByteShare, ...]:
+        """The shares as they are drawn: with too many of them, what looks alike within a group stands together."""
+        return tuple(_gathered(self)) if self.is_folded else self.shares
 
 
-def _gathered(bar: Bar) -> Iterator[Portion]:
-    """Groups of an equal share of the bytes, the portions in each gathered by their look."""
+def _gathered(bar: Bar) -> Iterator[ByteShare]:
+    """Groups of an equal share of the bytes, the shares in each gathered by their style."""
     groups, scaled = TORN if bar.broken > TORN else GROUPS, max(bar.scaled, 1)
-    starts = accumulate((0 if portion.is_handshake else portion.size for portion in bar.portions), initial=0)
-    numbered = zip(starts, bar.portions, strict=False)
+    starts = accumulate((0 if share.is_handshake else share.size for share in bar.shares), initial=0)
+    numbered = zip(starts, bar.shares, strict=False)
     for _group, members in groupby(numbered, lambda entry: min(entry[0] * groups // scaled, groups - 1)):
-        for look, size in sizes(portion for _start, portion in members).items():
-            yield Portion(look, size)
+        for style, size in sizes(share for _start, share in members).items():
+            yield ByteShare(style, size)
 
 
-def sizes(found: Iterable[Portion]) -> dict[Look, int]:
+def sizes(found: Iterable[ByteShare]) -> dict[Style, int]:
     """How many bytes look how, in the vocabulary's order."""
     pieces = tuple(found)
     return {
-        look: sum(piece.size for piece in pieces if piece.look is look)
-        for look in legend(piece.look for piece in pieces)
+        style: sum(piece.size for piece in pieces if piece.style is style)
+        for style in legend(piece.style for piece in pieces)
     }
 
 
@@ -103,15 +103,15 @@ class Strip(Figure):
         return block([self.title, *grid([head, *rows], (40, 30, 100)), *filter(None, [self._note])])
 
     def _total(self, bar: Bar) -> str:
-        if self._exact and bar.portions:
-            return f"{sum(portion.size for portion in bar.portions):,}"
-        return payload(bar.portions) if bar.portions else ""
+        if self._exact and bar.shares:
+            return f"{sum(share.size for share in bar.shares):,}"
+        return payload(bar.shares) if bar.shares else ""
 
     def _shares(self, bar: Bar) -> str:
         told = []
-        for look, size in sizes(bar.portions).items():
-            sized = self._exact or look is not LOOKS["handshake"]
-            told.append(f"{look.mark} {size:,} {look.word}" if sized else look.label)
+        for style, size in sizes(bar.shares).items():
+            sized = self._exact or style is not STYLES["handshake"]
+            told.append(f"{style.mark} {size:,} {style.word}" if sized else style.label)
         return ", ".join(told)
 
     def draw(self, sheet: Sheet) -> None:
@@ -120,7 +120,7 @@ class Strip(Figure):
         scale = (room - broken) / max([100, *(bar.scaled for bar in self.bars)])
         for number, bar in enumerate(self.bars):
             y = TOP + ROW * number
-            if not bar.portions:
+            if not bar.shares:
                 sheet.text(NAMES, y + BAR / 2, bar.title, size=12, along=MIDDLE, width=self.width - NAMES - 0.2)
                 continue
             sheet.text(NAMES - 0.12, y + BAR / 2, bar.title, size=12, across=RIGHT, along=MIDDLE, width=NAMES - 0.25)
@@ -129,23 +129,23 @@ class Strip(Figure):
             sheet.text(end + 0.1, y + BAR / 2, words, size=11, along=MIDDLE, width=self.width - end - 0.2)
         bottom = TOP + ROW * len(self.bars)
         self._draw_axis(sheet, bottom, scale, room)
-        looks = legend(portion.look for bar in self.bars for portion in bar.portions)
-        sheet.legend(NAMES + 0.1, self.height - 0.25, looks)
+        styles = legend(share.style for bar in self.bars for share in bar.shares)
+        sheet.legend(NAMES + 0.1, self.height - 0.25, styles)
         if self._note:
             sheet.text(NAMES, self.height - FOOT - 0.07, self._note, size=10)
 
     def _draw_bar(self, sheet: Sheet, bar: Bar, y: float, scale: float) -> float:
         x = NAMES
-        for portion in bar.drawn:
-            width = BROKEN if portion.is_handshake else portion.size * scale
-            sheet.box(x, y, width, BAR, fill=portion.look.fill)
-            if portion.is_handshake:
+        for share in bar.drawn:
+            width = BROKEN if share.is_handshake else share.size * scale
+            sheet.box(x, y, width, BAR, fill=share.style.fill)
+            if share.is_handshake:
                 _tear(sheet, x + width / 2, y)
-                sheet.text(x + width * 0.22, y + BAR / 2, portion.look.mark, size=11, across=CENTER, along=MIDDLE)
+                sheet.text(x + width * 0.22, y + BAR / 2, share.style.mark, size=11, across=CENTER, along=MIDDLE)
             elif width > 0.19:
-                ink = portion.look.ink
+                ink = share.style.ink
                 sheet.text(
-                    x + width / 2, y + BAR / 2, portion.look.mark, size=11, colour=ink, across=CENTER, along=MIDDLE
+                    x + width / 2, y + BAR / 2, share.style.mark, size=11, colour=ink, across=CENTER, along=MIDDLE
                 )
             x += width
         return x
@@ -169,8 +169,8 @@ class Strip(Figure):
 
 
 def _note(bars: Iterable[Bar]) -> str:
-    """What is said of bars that have too many portions to draw each; empty when there are none."""
-    most = max((len(bar.portions) for bar in bars if bar.is_folded), default=0)
+    """What is said of bars that have too many shares to draw each; empty when there are none."""
+    most = max((len(bar.shares) for bar in bars if bar.is_folded), default=0)
     words = _("{count:,} pieces of a bar are too many to draw: neighbours that look alike stand together.")
     return words.format(count=most) if most else ""
 
@@ -200,5 +200,5 @@ def strip(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = ""
 
 def _bar(item: Session | Conversation) -> Bar:
     if isinstance(item, Session):
-        return Bar(item.title, portions(item.conversations))
-    return Bar(protocol_of(item), portions([item]))
+        return Bar(item.title, byte_shares(item.conversations))
+    return Bar(protocol_of(item), byte_shares([item]))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from labkit.decode.conversation import Conversation, Kind
 from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
-from labkit.show.marks import FAINT, LOOKS, TEXT, Look, legend
-from labkit.show.runs import Run, runs, sized
+from labkit.show.groups import Group, groups, sized
+from labkit.show.marks import FAINT, STYLES, TEXT, Style, legend
 from labkit.show.safe import block, fit
 from labkit.show.sheet import BOLD, CENTER, MIDDLE, RIGHT, Sheet
 from labkit.texts import _
@@ -31,11 +31,11 @@ WORDS = 30  # bursts of a conversation that are told in words
 
 
 @dataclass(frozen=True, slots=True)
-class Burst:
+class DrawnBurst:
     """What one side said before the other answered. size: bytes of mail, None for a handshake."""
 
     side: Side
-    look: Look
+    style: Style
     size: int | None
 
 
@@ -44,29 +44,29 @@ class Panel:
     """One conversation."""
 
     title: str
-    bursts: tuple[Burst, ...]
+    bursts: tuple[DrawnBurst, ...]
     left_out: int
 
 
-def bursts(conversation: Conversation) -> Iterator[Burst]:
-    """The bursts of a conversation, each with the look of what is easiest to learn from it."""
-    pending: list[Run] = []
-    for run in runs(conversation):
-        if pending and pending[-1].side is not run.side:
+def bursts(conversation: Conversation) -> Iterator[DrawnBurst]:
+    """The bursts of a conversation, each with the style of what is easiest to learn from it."""
+    pending: list[Group] = []
+    for group in groups(conversation):
+        if pending and pending[-1].side is not group.side:
             yield _burst(pending)
             pending = []
-        pending.append(run)
+        pending.append(group)
     if pending:
         yield _burst(pending)
 
 
-def _burst(found: Sequence[Run]) -> Burst:
-    mail = [run for run in found if run.kind is not Kind.TLS or run.records]
+def _burst(found: Sequence[Group]) -> DrawnBurst:
+    mail = [group for group in found if group.kind is not Kind.TLS or group.records]
     if not mail:
-        return Burst(found[0].side, LOOKS["handshake"], None)
-    looks = legend(run.headline.look for run in mail)
-    telling = [look for look in looks if look.name != "protocol words"]
-    return Burst(found[0].side, (telling or list(looks))[0], sum(run.size for run in mail))
+        return DrawnBurst(found[0].side, STYLES["handshake"], None)
+    styles = legend(group.headline.style for group in mail)
+    telling = [style for style in styles if style.name != "protocol words"]
+    return DrawnBurst(found[0].side, (telling or list(styles))[0], sum(group.size for group in mail))
 
 
 class Timeline(Figure):
@@ -107,15 +107,15 @@ class Timeline(Figure):
         below = 0.15 + PANEL * len(self.panels)
         if self.left_out:
             sheet.text(LEFT, below + 0.15, self.left_out, size=11)
-        looks = legend(burst.look for panel in self.panels for burst in panel.bursts)
-        sheet.legend(LEFT, self.height - 0.5, looks)
+        styles = legend(burst.style for panel in self.panels for burst in panel.bursts)
+        sheet.legend(LEFT, self.height - 0.5, styles)
         scale = _("Twice the bytes are twice the height; a handshake's size is not told.")
         sheet.text(LEFT - 0.1, self.height - 0.15, scale, size=11)
 
 
-def _in_words(burst: Burst) -> str:
+def _in_words(burst: DrawnBurst) -> str:
     arrow = "→" if burst.side is Side.CLIENT else "←"
-    return f"{arrow}{burst.look.mark}" + ("" if burst.size is None else f"{burst.size:,}")
+    return f"{arrow}{burst.style.mark}" + ("" if burst.size is None else f"{burst.size:,}")
 
 
 def _panel(conversation: Conversation) -> Panel:
@@ -138,16 +138,16 @@ def _draw_panel(sheet: Sheet, panel: Panel, y: float, most: int) -> None:
         sheet.text(sheet.width - EDGE, y + 0.2, words, size=10, colour=FAINT, across=RIGHT)
 
 
-def _draw_burst(sheet: Sheet, burst: Burst, x: float, middle: float, pitch: float, most: int) -> None:
+def _draw_burst(sheet: Sheet, burst: DrawnBurst, x: float, middle: float, pitch: float, most: int) -> None:
     up = -1 if burst.side is Side.CLIENT else 1
     height = HANDSHAKE if burst.size is None else max(HALF * burst.size / max(most, 1), LEAST)
     top = middle - height if up < 0 else middle
     hatch = "////" if burst.size is None else None
-    sheet.box(x + pitch * 0.1, top, pitch * 0.8, height, fill=burst.look.fill, edge=burst.look.stroke, hatch=hatch)
+    sheet.box(x + pitch * 0.1, top, pitch * 0.8, height, fill=burst.style.fill, edge=burst.style.stroke, hatch=hatch)
     if pitch < NARROW:
         return
     tip = middle + up * (height + TIP)
-    sheet.text(x + pitch / 2, tip, burst.look.mark, size=10, across=CENTER, along=MIDDLE)
+    sheet.text(x + pitch / 2, tip, burst.style.mark, size=10, across=CENTER, along=MIDDLE)
     if burst.size is not None and pitch >= WIDEST * 0.9:
         sheet.text(x + pitch / 2, tip + up * BEYOND, f"{burst.size:,}", size=10, across=CENTER, along=MIDDLE)
 

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from labkit.show.marks import Look
+from labkit.show.marks import Style
 from labkit.show.safe import visible
 from labkit.texts import _
 
@@ -32,7 +32,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"_": _, "style_of": style_of}
+    environment.globals |= {"_": _, "css_of": css_of}
     return environment
 
 
@@ -75,6 +75,6 @@ class View:
         return {"text/plain": self.text(), "text/html": self.html()}, {}
 
 
-def style_of(look: Look) -> str:
-    """The look for a style attribute: both colours, so that it is right within any theme."""
-    return f"background-color:{look.fill};color:{look.ink};padding:0 0.4em;border-radius:0.3em"
+def css_of(style: Style) -> str:
+    """The style as a style attribute: both colours, so that it is right within any theme."""
+    return f"background-color:{style.fill};color:{style.ink};padding:0 0.4em;border-radius:0.3em"

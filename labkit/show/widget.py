@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from labkit.show.explain import Explanation
 from labkit.show.explore import Exploration
-from labkit.show.marks import LOOKS
+from labkit.show.marks import STYLES
 from labkit.show.view import View
 from labkit.texts import _
 
@@ -26,14 +26,14 @@ class Explorer(View, anywidget.AnyWidget):
     _esm = _STATIC / "explore.js"
     _css = _STATIC / "explore.css"
     packets: traitlets.List[list[object]] = traitlets.List().tag(sync=True)
-    looks = traitlets.Dict().tag(sync=True)
+    styles = traitlets.Dict().tag(sync=True)
     words = traitlets.Dict().tag(sync=True)
     note = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, exploration: Exploration, static: Explanation) -> None:
         super().__init__(
             packets=[list(row) for row in exploration.rows],
-            looks={look.name: [look.mark, look.word, look.fill, look.ink] for look in LOOKS.values()},
+            styles={style.name: [style.mark, style.word, style.fill, style.ink] for style in STYLES.values()},
             words=_words(),
             note=exploration.note,
         )

@@ -44,7 +44,7 @@ def test_a_table_says_who_meets_whom(met: Meetings) -> None:
     lines = met.text().splitlines()
     assert [word for word in PROVIDERS if word not in lines[2]] == []
     assert [profile.name for profile in PROFILES if profile.name not in met.text()] == []
-    assert met[PROFILES[3].name, STRANGER].look.label == "● both"
+    assert met[PROFILES[3].name, STRANGER].style.label == "● both"
     assert '<th scope="row" style="text-align:left">today</th>' in met.html()
 
 
@@ -68,5 +68,5 @@ def test_one_word_is_as_good_as_a_tuple_and_nonsense_is_a_sentence() -> None:
 
 
 def test_a_meeting_without_anything_says_so() -> None:
-    assert Meeting(False, False, Verdict.NOT_SENT).look.label == "– nothing"
-    assert Meeting(True, False, Verdict.HIDDEN).look.label == "○ sends"
+    assert Meeting(False, False, Verdict.NOT_SENT).style.label == "– nothing"
+    assert Meeting(True, False, Verdict.HIDDEN).style.label == "○ sends"

@@ -264,7 +264,7 @@ def test_a_strip_says_what_it_folds_and_adds_up() -> None:
     long = strip([conversation(*SENDING, *ATTEMPT * 500)])
     assert "5,001 pieces of a bar are too many to draw" in long.text()
     bar = long.bars[0]
-    assert sum(portion.size for portion in bar.drawn) == sum(portion.size for portion in bar.portions)
+    assert sum(share.size for share in bar.drawn) == sum(share.size for share in bar.shares)
     assert "too many" not in strip(four_sessions()).text()
 
 

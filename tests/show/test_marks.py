@@ -6,7 +6,7 @@ import pytest
 
 from labkit.decode.exposure import Verdict
 from labkit.decode.spans import Visibility
-from labkit.show.marks import FAINT, LOOKS, TEXT, Look, legend, look, look_of
+from labkit.show.marks import FAINT, STYLES, TEXT, Style, legend, style, style_of
 from tests.show.scripts import AUTH_SENDING, LETTER_SENT, conversation
 
 Colour = tuple[float, float, float]
@@ -58,15 +58,15 @@ def apart(one: str, other: str, seen: tuple[Colour, ...]) -> float:
 
 def test_every_verdict_and_visibility_has_a_look() -> None:
     for what in (*Verdict, *Visibility):
-        assert look(what).word == what.value
+        assert style(what).word == what.value
 
 
 def test_no_two_looks_share_a_mark() -> None:
-    assert len({item.mark for item in LOOKS.values()}) == len(LOOKS)
+    assert len({item.mark for item in STYLES.values()}) == len(STYLES)
 
 
-@pytest.mark.parametrize("item", LOOKS.values(), ids=LOOKS)
-def test_contrast_reaches_wcag_aa(item: Look) -> None:
+@pytest.mark.parametrize("item", STYLES.values(), ids=STYLES)
+def test_contrast_reaches_wcag_aa(item: Style) -> None:
     assert contrast(item.ink, item.fill) >= 4.5
     assert contrast(item.stroke, "#ffffff") >= 3
 
@@ -78,7 +78,7 @@ def test_words_in_figures_reach_wcag_aa(colour: str) -> None:
 
 @pytest.mark.parametrize("seen", SEEN_WITH.values(), ids=SEEN_WITH)
 def test_colours_stay_apart(seen: tuple[Colour, ...]) -> None:
-    drawn = [item for item in LOOKS.values() if item.name != Verdict.NOT_SENT]  # never drawn in a figure
+    drawn = [item for item in STYLES.values() if item.name != Verdict.NOT_SENT]  # never drawn in a figure
     for one, other in combinations(drawn, 2):
         assert apart(one.fill, other.fill, seen) >= 18, (one.name, other.name)
         assert apart(one.stroke, other.stroke, seen) >= 15, (one.name, other.name)
@@ -86,12 +86,12 @@ def test_colours_stay_apart(seen: tuple[Colour, ...]) -> None:
 
 def test_lines_about_people_are_told_from_protocol_words() -> None:
     lines = conversation(*AUTH_SENDING, *LETTER_SENT).lines
-    looks = {line.text.split(" ")[0]: look_of(line).name for line in lines}
-    assert looks["MAIL"] == looks["RCPT"] == looks["Subject:"] == "readable"
-    assert looks["AUTH"] == "encoded"
-    assert looks["EHLO"] == looks["DATA"] == looks["354"] == looks["235"] == "protocol words"
+    styles = {line.text.split(" ")[0]: style_of(line).name for line in lines}
+    assert styles["MAIL"] == styles["RCPT"] == styles["Subject:"] == "readable"
+    assert styles["AUTH"] == "encoded"
+    assert styles["EHLO"] == styles["DATA"] == styles["354"] == styles["235"] == "protocol words"
 
 
 def test_a_legend_has_each_look_once_in_the_vocabularys_order() -> None:
-    hidden, readable = LOOKS["hidden"], LOOKS["readable"]
+    hidden, readable = STYLES["hidden"], STYLES["readable"]
     assert legend([hidden, readable, hidden]) == (readable, hidden)

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from labkit.decode.conversation import Conversation, converse
 from labkit.decode.cost import cost
 from labkit.decode.exposure import Fact, expose
-from labkit.decode.spans import leaves
+from labkit.show.byte_shares import byte_shares
 from labkit.show.comparison import Session, comparison
 from labkit.show.dialogue import dialogue
-from labkit.show.explain import explain, hexdump
+from labkit.show.explain import explain
 from labkit.show.exposure import exposure_table
 from labkit.show.page import page
-from labkit.show.portions import portions
 from labkit.show.timeline import timeline
 from labkit.show.view import View
 from labkit.wire.flows import Side
@@ -72,13 +71,11 @@ class Checked(HTMLParser):
 
 def views(shown: Session) -> list[View]:
     """Every text and HTML view of a session; figures have tests of their own."""
-    first = shown.conversations[0]
     return [
         dialogue(shown.conversations),
         exposure_table(shown.exposure, shown.conversations),
         comparison([shown, shown]),
         explain(shown.conversations),
-        hexdump(first.flow.client_stream.data, first.client_spans),
     ]
 
 
@@ -174,14 +171,14 @@ def test_many_policies_stand_below_each_other() -> None:
 
 
 @pytest.mark.parametrize("index", range(4))
-def test_portions_are_all_bytes(index: int) -> None:
+def test_byte_shares_are_all_bytes(index: int) -> None:
     shown = four_sessions()[index]
-    assert sum(portion.size for portion in portions(shown.conversations)) == shown.cost.bytes
+    assert sum(share.size for share in byte_shares(shown.conversations)) == shown.cost.bytes
 
 
-def test_portions_know_content_from_protocol_and_encodings() -> None:
+def test_byte_shares_know_content_from_protocol_and_encodings() -> None:
     before = sum(len(octets) for _side, octets in script(*AUTH_SENDING[:3])) + len("AUTH PLAIN ")
-    assert [(portion.look.name, portion.size) for portion in portions([conversation(*AUTH_SENDING)])] == [
+    assert [(share.style.name, share.size) for share in byte_shares([conversation(*AUTH_SENDING)])] == [
         ("protocol words", before),
         ("encoded", len("AGhhbmFrbwBzYWt1cmE=")),
         ("protocol words", len("\r\n235 2.7.0 Authentication successful\r\n")),
@@ -287,14 +284,6 @@ def test_faces_of_many_connections_are_bounded() -> None:
 
 
 # --- hexadecimal beside meaning --------------------------------------------------------------------------------------
-
-
-def test_a_dump_holds_every_byte_once() -> None:
-    spoken = conversation(*SENDING, *LETTER_SENT)
-    data, spans = spoken.flow.client_stream.data, spoken.client_spans
-    rows = hexdump(data, spans).rows
-    assert bytes.fromhex(" ".join(row.hex for row in rows)) == data
-    assert [row.meaning for row in rows if row.look] == [span.meaning for span in leaves(spans)]
 
 
 def test_an_explanation_nests_and_follows_the_wire() -> None:

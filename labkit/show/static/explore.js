@@ -328,7 +328,7 @@ function render({ model, el }) {
   let wanted = 0;
 
   const bytes = byteGrid(words, (position) => select(tree.at(position), false), () => tree.focus());
-  const tree = spanTree(words, model.get("looks"), (entry) => select(entry, true), () => bytes.focus());
+  const tree = spanTree(words, model.get("styles"), (entry) => select(entry, true), () => bytes.focus());
   const list = packetList(model.get("packets"), words, model.get("note"), ask, () => tree.focus());
 
   function select(entry, fromTree) {

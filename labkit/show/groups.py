@@ -1,7 +1,7 @@
-"""Runs: how a long dialogue becomes short enough to look at.
+"""Groups: how a long dialogue becomes short enough to look at.
 
-What belongs together (a reply of several lines, a message, a listing, a flight of TLS records) is one run. A run shows what
-tells most, and folds the rest. Every face uses the same runs, so a learner finds in the figure what the text showed.
+What belongs together (a reply of several lines, a message, a listing, a flight of TLS records) is one group. It shows what
+tells most, and folds the rest. Every face uses the same groups, so a learner finds in the figure what the text showed.
 Sizes of a handshake are never told: they depend on the TLS library.
 """
 
@@ -14,15 +14,15 @@ from operator import attrgetter
 
 from labkit.decode.conversation import Conversation, Kind, Line
 from labkit.decode.spans import Visibility
-from labkit.show.marks import Look, look, look_of
+from labkit.show.marks import Style, style, style_of
 from labkit.texts import _
 from labkit.wire.flows import Side
 
-SHORT = 3  # a run of so many lines is shown whole
+SHORT = 3  # a group of so many lines is shown whole
 LONGEST = 400  # characters of a line that are shown
 RECORD_HEADER = 5  # octets before a TLS record's payload (RFC 8446 section 5.1)
 
-# What tells most in a run: how a server lets people in, and whom a message is from, for, and about.
+# What tells most in a group: how a server lets people in, and whom a message is from, for, and about.
 TELLING = {
     Kind.REPLY: re.compile(r"(?i)\d{3}[- ](?:AUTH|STARTTLS)\b"),
     Kind.LISTING: re.compile(r"(?i)(?:SASL|STLS|USER)\b"),
@@ -37,36 +37,36 @@ def sized(count: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ShownLine:
     """One line as it is shown. text: as it was on the wire, not yet made visible."""
 
-    look: Look
+    style: Style
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Group:
     """Lines of one side that belong together. rows: what is shown of them; folded: the rest, and `more` says what it is.
 
-    headline: the run in a single row, for a figure or a narrow column. size: octets of what it says, without the headers
+    headline: the group in a single row, for a figure or a narrow column. size: octets of what it says, without the headers
     of TLS records. records: how many TLS records carry it, of which nothing but the size can be seen; 0 otherwise.
     """
 
     side: Side
     kind: Kind
-    rows: tuple[Row, ...]
-    folded: tuple[Row, ...]
+    rows: tuple[ShownLine, ...]
+    folded: tuple[ShownLine, ...]
     more: str
-    headline: Row
+    headline: ShownLine
     size: int
     records: int = 0
 
 
-def runs(conversation: Conversation) -> tuple[Run, ...]:
-    """The conversation's lines, gathered into runs, in the order of the wire."""
+def groups(conversation: Conversation) -> tuple[Group, ...]:
+    """The conversation's lines, gathered into groups, in the order of the wire."""
     secret = application_data(conversation)
     grouped = groupby(conversation.lines, _belongs(conversation, secret))
-    return tuple(_run(tuple(lines), secret) for _key, lines in grouped)
+    return tuple(_group(tuple(lines), secret) for _key, lines in grouped)
 
 
 def application_data(conversation: Conversation) -> frozenset[tuple[Side, int]]:
@@ -76,7 +76,7 @@ def application_data(conversation: Conversation) -> frozenset[tuple[Side, int]]:
 
 
 def _belongs(conversation: Conversation, secret: frozenset[tuple[Side, int]]) -> Callable[[Line], object]:
-    """What lines of one run have in common."""
+    """What lines of one group have in common."""
     replies = [reply.start for reply in conversation.replies]
 
     def key(line: Line) -> object:
@@ -91,7 +91,7 @@ def _belongs(conversation: Conversation, secret: frozenset[tuple[Side, int]]) ->
     return key
 
 
-def _run(lines: tuple[Line, ...], secret: frozenset[tuple[Side, int]]) -> Run:
+def _group(lines: tuple[Line, ...], secret: frozenset[tuple[Side, int]]) -> Group:
     first = lines[0]
     if (first.side, first.start) in secret:
         return _ciphertext(lines)
@@ -100,11 +100,11 @@ def _run(lines: tuple[Line, ...], secret: frozenset[tuple[Side, int]]) -> Run:
     shown = set(lines if len(lines) <= SHORT else _telling(lines))
     rows = tuple(_row(line) for line in lines if line in shown)
     folded = tuple(_row(line) for line in lines if line not in shown)
-    return Run(first.side, first.kind, rows, folded, _more(len(folded)), _headline(lines), _size(lines))
+    return Group(first.side, first.kind, rows, folded, _more(len(folded)), _headline(lines), _size(lines))
 
 
-def _row(line: Line) -> Row:
-    return Row(look_of(line), _beginning(line.text))
+def _row(line: Line) -> ShownLine:
+    return ShownLine(style_of(line), _beginning(line.text))
 
 
 def _beginning(text: str) -> str:
@@ -126,7 +126,7 @@ def _telling(lines: tuple[Line, ...]) -> Iterator[Line]:
     yield from marked
 
 
-def _headline(lines: tuple[Line, ...]) -> Row:
+def _headline(lines: tuple[Line, ...]) -> ShownLine:
     """A reply is known by how it lets people in, a message by its subject, everything else by its first line."""
     telling = TELLING.get(lines[0].kind, NOTHING)
     marked = [line for line in lines if telling.match(line.text)]
@@ -134,7 +134,7 @@ def _headline(lines: tuple[Line, ...]) -> Row:
         marked = [line for line in marked if line.text.casefold().startswith("subject:")]
     best = marked[0] if marked else lines[0]
     words = _beginning(best.text)
-    return Row(look_of(best), f"{words} …" if len(lines) > 1 else words)
+    return ShownLine(style_of(best), f"{words} …" if len(lines) > 1 else words)
 
 
 def _more(count: int) -> str:
@@ -143,26 +143,26 @@ def _more(count: int) -> str:
     return _("… {count:,} more lines").format(count=count) if count else ""
 
 
-def _ciphertext(lines: tuple[Line, ...]) -> Run:
-    records = tuple(Row(look(Visibility.HIDDEN), line.text) for line in lines)
+def _ciphertext(lines: tuple[Line, ...]) -> Group:
+    records = tuple(ShownLine(style(Visibility.HIDDEN), line.text) for line in lines)
     shown = records[0]
     payload = _size(lines) - RECORD_HEADER * len(lines)
     if len(lines) > 1:
         words = _("application data, {count} records, {size}").format(count=len(lines), size=sized(payload))
-        shown = Row(shown.look, words)
+        shown = ShownLine(shown.style, words)
     folded = records if len(lines) > 1 else ()
     more = _("… record by record") if folded else ""
-    headline = Row(shown.look, sized(payload))
-    return Run(lines[0].side, Kind.TLS, (shown,), folded, more, headline, payload, len(lines))
+    headline = ShownLine(shown.style, sized(payload))
+    return Group(lines[0].side, Kind.TLS, (shown,), folded, more, headline, payload, len(lines))
 
 
-def _handshake(lines: tuple[Line, ...]) -> Run:
+def _handshake(lines: tuple[Line, ...]) -> Group:
     """How many records a flight has depends on the TLS library: a repeated kind of message is named once.
 
     ChangeCipherSpec, which says nothing in TLS 1.3, stands last.
     """
     names = dict.fromkeys(map(attrgetter("visibility", "text"), lines))
     ordered = sorted(names, key=lambda name: name[1].startswith("ChangeCipherSpec"))
-    rows = tuple(Row(look(visibility), text) for visibility, text in ordered)
+    rows = tuple(ShownLine(style(visibility), text) for visibility, text in ordered)
     more = _("… the rest of the handshake") if rows[1:] else ""
-    return Run(lines[0].side, Kind.TLS, rows[:1], rows[1:], more, rows[0], _size(lines))
+    return Group(lines[0].side, Kind.TLS, rows[:1], rows[1:], more, rows[0], _size(lines))

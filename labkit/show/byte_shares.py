@@ -1,4 +1,4 @@
-"""Portions: how many bytes of a session are what, in the order of the wire.
+"""Byte shares: how many bytes of a session are what, in the order of the wire.
 
 Words of the protocol, content that can be read, content that is only encoded, ciphertext: this is what the byte strip draws
 and what the cost table counts. A TLS handshake's size depends on the TLS library, so it is kept apart.
@@ -11,34 +11,34 @@ from operator import attrgetter
 
 from labkit.decode.conversation import Conversation, Kind, Line
 from labkit.decode.spans import Span, Visibility, leaves
-from labkit.show.marks import LOOKS, PROTOCOL, Look, look, look_of
-from labkit.show.runs import application_data
+from labkit.show.groups import application_data
+from labkit.show.marks import PROTOCOL, STYLES, Style, style, style_of
 from labkit.texts import _
 from labkit.wire.flows import Side
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class ByteShare:
     """`size` octets that follow each other on the wire and look alike."""
 
-    look: Look
+    style: Style
     size: int
 
     @property
     def is_handshake(self) -> bool:
         """Whether its size depends on the TLS library."""
-        return self.look.name == Visibility.HANDSHAKE
+        return self.style.name == Visibility.HANDSHAKE
 
 
-def portions(conversations: Iterable[Conversation]) -> tuple[Portion, ...]:
-    """All bytes of some conversations; neighbours that look alike are one portion."""
+def byte_shares(conversations: Iterable[Conversation]) -> tuple[ByteShare, ...]:
+    """All bytes of some conversations; neighbours that look alike are one share."""
     pieces = (piece for conversation in conversations for piece in _pieces(conversation))
     return tuple(
-        Portion(alike, sum(piece.size for piece in group)) for alike, group in groupby(pieces, attrgetter("look"))
+        ByteShare(alike, sum(piece.size for piece in group)) for alike, group in groupby(pieces, attrgetter("style"))
     )
 
 
-def payload(found: Iterable[Portion]) -> str:
+def payload(found: Iterable[ByteShare]) -> str:
     """How many bytes these are, in words that repeat everywhere."""
     pieces = tuple(found)
     total = sum(piece.size for piece in pieces if not piece.is_handshake)
@@ -47,7 +47,7 @@ def payload(found: Iterable[Portion]) -> str:
     return f"{total:,}"
 
 
-def _pieces(conversation: Conversation) -> Iterator[Portion]:
+def _pieces(conversation: Conversation) -> Iterator[ByteShare]:
     """A line of TLS as a whole; of any other line each innermost span."""
     secret = application_data(conversation)
     spans = {Side.CLIENT: _Ahead(conversation.client_spans), Side.SERVER: _Ahead(conversation.server_spans)}
@@ -56,12 +56,12 @@ def _pieces(conversation: Conversation) -> Iterator[Portion]:
         told += line.end - line.start
         if line.kind is Kind.TLS:
             hidden = (line.side, line.start) in secret
-            yield Portion(look(Visibility.HIDDEN if hidden else Visibility.HANDSHAKE), line.end - line.start)
+            yield ByteShare(style(Visibility.HIDDEN if hidden else Visibility.HANDSHAKE), line.end - line.start)
         else:
             yield from _inside(line, spans[line.side])
     flow = conversation.flow
     if untold := len(flow.client_stream.data) + len(flow.server_stream.data) - told:
-        yield Portion(LOOKS[PROTOCOL], untold)
+        yield ByteShare(STYLES[PROTOCOL], untold)
 
 
 class _Ahead:
@@ -81,16 +81,16 @@ class _Ahead:
             self._leaf = next(self._leaves, None)
 
 
-def _inside(line: Line, spans: _Ahead) -> Iterator[Portion]:
+def _inside(line: Line, spans: _Ahead) -> Iterator[ByteShare]:
     """In a line about people everything readable counts as content, except the words before a value that is not."""
-    whole = look_of(line)
+    whole = style_of(line)
     position = line.start
     for span in spans.within(line.start, line.end):
         end = min(span.end, line.end)
-        alike = look(span.visibility)
+        alike = style(span.visibility)
         if span.visibility is Visibility.READABLE:
-            alike = whole if whole.name == Visibility.READABLE else LOOKS[PROTOCOL]
-        yield Portion(alike, end - position)
+            alike = whole if whole.name == Visibility.READABLE else STYLES[PROTOCOL]
+        yield ByteShare(alike, end - position)
         position = end
     if position < line.end:
-        yield Portion(whole, line.end - position)
+        yield ByteShare(whole, line.end - position)
