@@ -371,24 +371,27 @@ def doctor(style: str) -> None:
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("options", nargs=-1, metavar="[JUPYTERLAB OPTION]...", type=click.UNPROCESSED)
 def lab(options: tuple[str, ...]) -> None:
-    """Open JupyterLab on the notebooks. Options are passed on to JupyterLab.
+    """Open JupyterLab on the lessons, at the first one. Options are passed on to JupyterLab.
+
+    In a clone these are its notebooks. Elsewhere the lessons are first put into the folder `notebooks` here. A lesson that
+    you have changed is never written over, and the lab says which were kept.
 
     \b
     Example: labkit lab --no-browser --port 8899
     """
     from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
 
-    places = (Path.cwd() / "notebooks", Path(labkit.__file__).parent.parent / "notebooks")
-    folder = next((place for place in places if (place / "en").is_dir()), None)
-    if folder is None:
-        raise BadSetting(_("There is no notebooks folder here. Change to the folder that you cloned and try again."))
+    from labkit.lab import desk
+
+    lessons = desk(Path.cwd())
+    click.echo(lessons.text(), err=True)
     # JupyterLab would ask whether it may fetch its news, and PyPI for its newest version: here nothing leaves the machine.
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
         filter(None, [str(Path(labkit.__file__).parent / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH")])
     )
     # Nor are notebooks trusted for the learner (`jupyter trust`): their outputs and figures are readable before Run All as
     # it is, and a notebook that somebody sent must not run its HTML on being opened. tests/browser holds the first half.
-    place = [f"--ServerApp.root_dir={folder}", "--LabApp.default_url=/lab/tree/en"]
+    place = [f"--ServerApp.root_dir={lessons.folder}", f"--LabApp.default_url=/lab/tree/{lessons.first}"]
     LabApp.launch_instance([*place, *_at_socket_files(), *options])
 
 

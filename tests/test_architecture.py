@@ -23,9 +23,11 @@ MAY_IMPORT = {
     "attack": {"attack", "mail", "wire", "decode", "show", "capture", "provider", "exchanges"},
     "lessons": {"lessons", "mail", "wire", "decode", "show", "capture", "provider", "exchanges", "attack", "probing"},
     "doctor": {"wire"},
+    "lab": set(),
     "probing": {"mail", "wire", "decode", "show", "provider"},
     "cli": {
         "doctor",
+        "lab",
         "probing",
         "mail",
         "wire",

@@ -125,14 +125,6 @@ def test_kernels_are_met_at_socket_files_where_the_names_fit(
     assert (len(name) <= 103) == bool(transport)
 
 
-def test_lab_without_notebooks_says_where_to_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(labkit, "__file__", str(tmp_path / "elsewhere" / "labkit" / "__init__.py"))
-    result = run("lab")
-    assert result.exit_code == 2
-    assert "no notebooks folder here" in result.output
-
-
 @contextmanager
 def serving(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """`labkit serve … --format json` in a process of its own, and what its first line tells."""

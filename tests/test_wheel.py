@@ -1,7 +1,4 @@
-"""The wheel stands alone: built offline from the lock's hatchling, it holds all that the package needs, and works elsewhere.
-
-The notebooks stay in the repository: a wheel is for the command line, for scripts, and for an image that brings its own.
-"""
+"""The wheel stands alone: built offline from the lock's hatchling, it holds package and lessons, and works elsewhere."""
 
 import json
 import os
@@ -13,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.notebooks import lessons
 
 LEFT_OUT = {"__pycache__", ".ipynb_checkpoints"}
 # sitecustomize.py beside the unpacked wheel: whoever reaches beyond this machine gets an error.
@@ -58,12 +56,12 @@ def python(elsewhere: Path, script: str, *arguments: str) -> subprocess.Complete
     )
 
 
-def test_it_holds_every_file_of_the_package_and_nothing_else(wheel: Path) -> None:
+def test_it_holds_every_file_of_the_package_and_the_lessons(wheel: Path) -> None:
     files = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "labkit").rglob("*")
         if path.is_file() and not LEFT_OUT & set(path.parts)
-    }
+    } | {f"labkit/notebooks/en/{path.name}" for path in lessons()}
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == files
@@ -98,3 +96,15 @@ def test_compare_and_doctor_work_there(elsewhere: Path) -> None:
     assert "data:image/svg+xml" in done.stdout
     done = python(elsewhere, COMMAND, "doctor", "--format", "json")
     assert json.loads(done.stdout)["ok"] is True
+
+
+def test_the_lab_in_an_empty_folder_puts_the_lessons_there(elsewhere: Path) -> None:
+    done = python(elsewhere, COMMAND, "lab", "--show-config-json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)["ServerApp"]
+    assert (told["root_dir"], told["default_url"]) == (
+        str(elsewhere / "notebooks"),
+        f"/lab/tree/en/{lessons()[0].name}",
+    )
+    for lesson in lessons():
+        assert (elsewhere / "notebooks" / "en" / lesson.name).read_bytes() == lesson.read_bytes()

@@ -13,18 +13,14 @@ import tempfile
 from pathlib import Path
 
 import labkit
+from labkit.lab import put_lessons
 
-LESSONS = Path(__file__).resolve().parents[2] / "notebooks" / "en"
 HOMES = Path(os.environ.get("CLASSROOM_HOMES", "classroom")).resolve()
 
 
 def prepare(spawner):
-    """Copy the lessons that a learner does not have yet; what they have written stays."""
-    desk = HOMES / spawner.user.name / "en"
-    desk.mkdir(parents=True, exist_ok=True)
-    for lesson in LESSONS.glob("*.ipynb"):
-        if not (desk / lesson.name).exists():
-            shutil.copyfile(lesson, desk / lesson.name)
+    """Give a learner the lessons that they do not have yet; what they have written stays."""
+    put_lessons(HOMES / spawner.user.name)
     # Where kernels meet their server. Private, and short: the name of a socket may have 107 characters.
     spawner.environment["JUPYTER_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="lab-")
 
