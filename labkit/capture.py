@@ -6,21 +6,17 @@ Everything is worked out when it is asked for, anew until the recording has stop
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from labkit.decode.conversation import Command, Conversation, Line, Protocol, Reply, Tls, converse
 from labkit.decode.cost import Cost, cost
+from labkit.decode.dissection import Dissection, Protocol, dissect
 from labkit.decode.exposure import Exposure, expose
-from labkit.decode.spans import Span
 from labkit.errors import BadKeyLog, BadSetting, expect, is_port
 from labkit.texts import _
 from labkit.wire.capture import Capture as Record
-from labkit.wire.endpoints import Endpoint
-from labkit.wire.flows import Side, Stream
 from labkit.wire.frames import Frame
 
 if TYPE_CHECKING:
@@ -34,78 +30,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 MOST_REASONS = 3  # why keys did not open something: as many are told
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """One TCP connection of a capture, understood."""
-
-    conversation: Conversation
-
-    @property
-    def client(self) -> Endpoint:
-        """Who opened the connection."""
-        return self.conversation.flow.client
-
-    @property
-    def server(self) -> Endpoint:
-        """Who was called."""
-        return self.conversation.flow.server
-
-    @property
-    def client_stream(self) -> Stream:
-        """The bytes that the client sent."""
-        return self.conversation.flow.client_stream
-
-    @property
-    def server_stream(self) -> Stream:
-        """The bytes that the server sent."""
-        return self.conversation.flow.server_stream
-
-    @property
-    def protocol(self) -> Protocol:
-        """smtp, pop3, smtps, pop3s, tls or unknown."""
-        return self.conversation.protocol
-
-    @property
-    def commands(self) -> tuple[Command, ...]:
-        """The commands that crossed the wire in the clear."""
-        return self.conversation.commands
-
-    @property
-    def replies(self) -> tuple[Reply, ...]:
-        """The replies that crossed the wire in the clear."""
-        return self.conversation.replies
-
-    @property
-    def lines(self) -> tuple[Line, ...]:
-        """Both sides' lines in the order of the wire."""
-        return self.conversation.lines
-
-    @property
-    def tls(self) -> Tls | None:
-        """What a TLS handshake showed to everybody; None without TLS."""
-        return self.conversation.tls
-
-    @property
-    def opened(self) -> Conversation | None:
-        """What a key log opened of its TLS part."""
-        return self.conversation.opened
-
-    def spans(self, side: Side | str) -> tuple[Span, ...]:
-        """The spans that explain every byte of what a side sent: "client" or "server". Raises BadSetting."""
-        if side not in tuple(Side):
-            raise BadSetting(_('The sides of a flow are "client" and "server", not {given!r}.').format(given=side))
-        return self.conversation.spans(Side(side))
-
-    def explain(self) -> "Explanation":
-        """Every byte beside its meaning."""
-        from labkit.show.explain import explain
-
-        return explain([self.conversation])
-
-    def __repr__(self) -> str:
-        return f"<Flow {self.protocol}: {self.client} → {self.server}>"
 
 
 class Capture:
@@ -206,62 +130,61 @@ class Capture:
         return type(self)(self._record, keylog_file=self._keylog_file, keys=keys, decode_as=self._decode_as)
 
     @property
-    def conversations(self) -> tuple[Conversation, ...]:
-        """Every flow, understood."""
-        return self._keep("conversations", self._converse)
-
-    @property
-    def flows(self) -> tuple[Flow, ...]:
-        """Every TCP connection."""
-        return tuple(map(Flow, self.conversations))
+    def flows(self) -> tuple[Dissection, ...]:
+        """Every TCP connection, understood."""
+        return self._keep("flows", self._dissect)
 
     @property
     def findings(self) -> Exposure:
         """What an eavesdropper learns, as data: a finding for each fact."""
-        return self._keep("findings", lambda: expose(self.conversations))
+        return self._keep("findings", lambda: expose(self.flows))
 
     @property
     def exposure(self) -> "ExposureTable":
         """What an eavesdropper learns: a table, and a mapping from each fact to its finding."""
         from labkit.show.exposure import exposure_table
 
-        return exposure_table(self.findings, self.conversations)
+        return exposure_table(self.findings, self.flows)
 
     @property
     def cost(self) -> Cost:
         """Connections, packets, octets of payload, round trips."""
-        return cost(conversation.flow for conversation in self.conversations)
+        return cost(dissection.flow for dissection in self.flows)
 
     @property
     def dialogue(self) -> "Dialogue":
         """What the two sides said, line by line, with marks."""
         from labkit.show.dialogue import dialogue
 
-        return dialogue(self.conversations)
+        return dialogue(self.flows)
 
-    def explain(self) -> "Explanation":
-        """Every byte beside its meaning."""
+    def explain(self, flow: int | None = None) -> "Explanation":
+        """Every byte beside its meaning; of the one flow with this number (1-based), or of all. Raises BadSetting."""
         from labkit.show.explain import explain
 
-        return explain(self.conversations)
+        chosen = [one for one in self.flows if flow is None or one.number == flow]
+        if flow is not None and not chosen:
+            message = _("This capture has no flow number {number!r}: it has {count}, numbered from 1.")
+            raise BadSetting(message.format(number=flow, count=len(self.flows)))
+        return explain(chosen)
 
     def ladder(self) -> "Figure":
         """The dialogue as arrows between the two ends."""
         from labkit.show.ladder import ladder
 
-        return ladder(self.conversations, engine=self.engine)
+        return ladder(self.flows, engine=self.engine)
 
     def strip(self) -> "Figure":
         """What share of the bytes anybody could read."""
         from labkit.show.strip import strip
 
-        return strip(self.conversations, engine=self.engine)
+        return strip(self.flows, engine=self.engine)
 
     def timeline(self) -> "Figure":
         """Who spoke when, and how much: what traffic analysis sees."""
         from labkit.show.timeline import timeline
 
-        return timeline(self.conversations, engine=self.engine)
+        return timeline(self.flows, engine=self.engine)
 
     def report(self) -> dict[str, Any]:
         """All of it as plain data, for JSON; the README documents the shape."""
@@ -271,7 +194,7 @@ class Capture:
             engine=self.engine,
             packets=len(self.frames),
             notes=self.notes,
-            conversations=self.conversations,
+            conversations=self.flows,
             exposure=self.findings,
             cost=self.cost,
         )
@@ -299,16 +222,16 @@ class Capture:
         """Both faces; the engine goes into the metadata, because outputs are the same under every engine."""
         return {"text/plain": self.text(), "text/html": self._repr_html_()}, {"labkit": {"engine": self.engine}}
 
-    def _converse(self) -> tuple[Conversation, ...]:
+    def _dissect(self) -> tuple[Dissection, ...]:
         return tuple(
-            converse(flow, protocol=self._decode_as.get(flow.server.port), keylog=self._keys)
+            dissect(flow, protocol=self._decode_as.get(flow.server.port), keylog=self._keys)
             for flow in self._record.flows
         )
 
     def _closed(self) -> tuple[str, ...]:
         if self._keys is None:
             return ()
-        reasons = dict.fromkeys(why for conversation in self.conversations for why in conversation.closed_because)
+        reasons = dict.fromkeys(why for flow in self.flows for why in flow.closed_because)
         told = [
             _("Not all of TLS was opened. {reason}").format(reason=reason) for reason in islice(reasons, MOST_REASONS)
         ]

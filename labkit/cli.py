@@ -230,7 +230,7 @@ class _Follower:
         if packets == self._packets:
             return
         self._packets = packets
-        for conversation in self._capture.conversations:
+        for conversation in self._capture.flows:
             flow = conversation.flow
             octets = len(flow.client_stream.data) + len(flow.server_stream.data)
             if octets == self._octets.get(flow.number):

@@ -34,7 +34,7 @@ class Exchange:
     @property
     def session(self) -> Session:
         """As `show` takes it."""
-        return Session(self.policy.title, self.capture.conversations, self.capture.findings, self.capture.cost)
+        return Session(self.policy.title, self.capture.flows, self.capture.findings, self.capture.cost)
 
 
 def exchange(policy: Policy | str, *, engine: str = "auto") -> Exchange:

@@ -51,7 +51,7 @@ def test_sending_with_auth_is_encoded_and_reading_is_readable(comparison: labkit
 def test_a_finding_points_at_its_bytes(comparison: labkit.Comparison) -> None:
     capture = comparison.captures["plaintext"]
     finding = capture.exposure["password"]
-    stream = capture.flows[finding.flow - 1].conversation.flow.stream(finding.side)
+    stream = capture.flows[finding.flow - 1].flow.stream(finding.side)
     assert stream.data[finding.start : finding.end] == b"fuji3776"
     assert b"PASS fuji3776" in bytes(capture.packets[finding.packet - 1])
 
@@ -67,7 +67,7 @@ def test_nothing_of_the_secret_crosses_the_wire_under_ssl(comparison: labkit.Com
 def test_both_engines_record_the_same(policy: str) -> None:
     tap, kernel = (exchange(policy, engine=engine).capture for engine in ("tap", "live"))
     for ours, theirs in zip(tap.flows, kernel.flows, strict=True):
-        sizes = [[(b.side, b.end - b.start) for b in flow.conversation.flow.bursts] for flow in (ours, theirs)]
+        sizes = [[(b.side, b.end - b.start) for b in flow.flow.bursts] for flow in (ours, theirs)]
         assert sizes[0] == sizes[1]
         if ours.tls is None:
             assert ours.client_stream.data == theirs.client_stream.data
@@ -147,7 +147,7 @@ def test_every_byte_of_a_session_is_explained(comparison: labkit.Comparison) -> 
     for capture in comparison.captures.values():
         for flow in capture.flows:
             for side in Side:
-                data = flow.conversation.flow.stream(side).data
+                data = flow.flow.stream(side).data
                 assert untiled(flow.spans(side), 0, len(data)) == ""
 
 

@@ -105,7 +105,7 @@ def test_the_labs_policies(policy: str) -> None:
     said = [
         command.verb
         for flow in opened.flows
-        for conversation in (flow.conversation, flow.opened)
+        for conversation in (flow, flow.opened)
         if conversation
         for command in conversation.commands
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from labkit.capture import Capture
-from labkit.decode.conversation import Conversation, Kind, Line, Protocol
+from labkit.decode.dissection import Dissection, Line, LineKind, Protocol
 from labkit.decode.sasl import unbase64
 from labkit.errors import LabError, expect
 from labkit.texts import _
@@ -54,7 +54,7 @@ class Login:
 def logins(capture: Capture) -> tuple[Login, ...]:
     """Every login that can be read in a capture, in order."""
     expect(capture, Capture, _("a capture, such as labkit.Capture.load(path) gives"))
-    return tuple(login for conversation in capture.conversations for login in _logins(conversation))
+    return tuple(login for conversation in capture.flows for login in _logins(conversation))
 
 
 def first(capture: Capture, *mechanisms: str) -> Login:
@@ -66,9 +66,9 @@ def first(capture: Capture, *mechanisms: str) -> Login:
     return next((login for login in found if login.accepted), found[0])
 
 
-def _logins(conversation: Conversation) -> Iterator[Login]:
+def _logins(conversation: Dissection) -> Iterator[Login]:
     protocol = conversation.protocol
-    lines = [line for line in conversation.lines if line.kind in {Kind.COMMAND, Kind.REPLY, Kind.AUTH}]
+    lines = [line for line in conversation.lines if line.kind in {LineKind.COMMAND, LineKind.REPLY, LineKind.AUTH}]
     timestamp = _timestamp(lines) if protocol is Protocol.POP3 else ""
     under_way: Login | None = None
     for line in lines:
@@ -87,7 +87,7 @@ def _logins(conversation: Conversation) -> Iterator[Login]:
 def _said(login: Login | None, line: Line, protocol: Protocol, timestamp: str) -> Login | None:
     words = line.text.split()
     verb = words[0].upper() if words else ""
-    if login is not None and (line.kind is Kind.AUTH or verb == "PASS"):
+    if login is not None and (line.kind is LineKind.AUTH or verb == "PASS"):
         return replace(login, sent=(*login.sent, line.text))
     if verb == "AUTH" and len(words) > 1:
         return Login(protocol, words[1].upper(), (line.text,))

@@ -20,8 +20,8 @@ from typing import Self, cast
 
 from labkit.attack.outcome import refuse_strangers
 from labkit.capture import Capture
-from labkit.decode.conversation import Conversation
 from labkit.decode.decrypt import parse_keylog
+from labkit.decode.dissection import Dissection
 from labkit.errors import BadSetting, LabError
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import Certificate, authority
@@ -362,5 +362,5 @@ class _Opened(Capture):
         told = any(line and not line.startswith("#") for line in keys.splitlines())  # a key log begins with a heading
         super().__init__(recorded._record, keys=parse_keylog(keys) if told else None)
 
-    def _converse(self) -> tuple[Conversation, ...]:
-        return tuple(conversation.opened or conversation for conversation in super()._converse())
+    def _dissect(self) -> tuple[Dissection, ...]:
+        return tuple(conversation.opened or conversation for conversation in super()._dissect())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from labkit.attack.logins import Login, first
 from labkit.attack.outcome import Outcome, explained, refuse_strangers
 from labkit.capture import Capture
-from labkit.decode.conversation import Protocol
+from labkit.decode.dissection import Protocol
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
 from labkit.mail.policy import Security

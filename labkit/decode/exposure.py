@@ -16,9 +16,9 @@ from itertools import dropwhile, groupby
 from operator import attrgetter
 from typing import NamedTuple
 
-from labkit.decode.conversation import Conversation, Protocol
-from labkit.decode.fates import Fate
+from labkit.decode.dissection import Dissection, Protocol
 from labkit.decode.fields import octets
+from labkit.decode.outcomes import Outcome
 from labkit.decode.spans import Span, Visibility
 from labkit.decode.tls import Record, TlsSession
 from labkit.texts import _
@@ -122,7 +122,7 @@ class _Found(NamedTuple):
     """A span that tells a fact, and where it is."""
 
     verdict: Verdict
-    fate: Fate
+    outcome: Outcome
     rank: int
     flow: Flow
     side: Side
@@ -131,7 +131,7 @@ class _Found(NamedTuple):
     value: str | None
 
 
-def expose(conversations: Iterable[Conversation]) -> Exposure:
+def expose(conversations: Iterable[Dissection]) -> Exposure:
     """What an eavesdropper learns from these conversations: one finding for each of the ten facts, the most revealing.
 
     Only what crossed the wire counts: what a key log opened is not looked at.
@@ -144,28 +144,28 @@ def expose(conversations: Iterable[Conversation]) -> Exposure:
     return {fact: _finding(fact, found[fact], known) for fact in Fact}
 
 
-def _told(conversation: Conversation) -> Iterator[tuple[Fact, _Found]]:
+def _told(conversation: Dissection) -> Iterator[tuple[Fact, _Found]]:
     flow = conversation.flow
     for side in Side:
-        for span, fate in _fated(conversation, side):
+        for span, outcome in _with_outcomes(conversation, side):
             fact, rank = _RANK[span.field]
             value, verdict = _value(fact, span)
             if value or verdict is Verdict.GUESSABLE:
-                yield fact, _Found(verdict, fate, rank, flow, side, span.start, span.end, value)
+                yield fact, _Found(verdict, outcome, rank, flow, side, span.start, span.end, value)
         for start, end, size, whole in _measured(conversation.spans(side), flow.stream(side)):
             rank, words = (_MEASURED, "{size}") if whole else (_AT_LEAST, _("at least {size}"))
-            value, fate = words.format(size=octets(size)), conversation.fate(side, end - 1)
-            yield Fact.MESSAGE_SIZE, _Found(Verdict.READABLE, fate, rank, flow, side, start, end, value)
+            value, outcome = words.format(size=octets(size)), conversation.outcome(side, end - 1)
+            yield Fact.MESSAGE_SIZE, _Found(Verdict.READABLE, outcome, rank, flow, side, start, end, value)
     if conversation.session is not None:
         estimate = _size_under_tls(conversation.session, conversation.protocol)
         if estimate:
             first, last, size = estimate
             words = _("at most {size}").format(size=octets(size))
-            bound = _Found(Verdict.SIZE_ONLY, Fate.ACCEPTED, 0, flow, first.side, first.start, last.end, words)
+            bound = _Found(Verdict.SIZE_ONLY, Outcome.ACCEPTED, 0, flow, first.side, first.start, last.end, words)
             yield Fact.MESSAGE_SIZE, bound
 
 
-def _fated(conversation: Conversation, side: Side) -> Iterator[tuple[Span, Fate]]:
+def _with_outcomes(conversation: Dissection, side: Side) -> Iterator[tuple[Span, Outcome]]:
     """Every span that tells a fact, and how far it came; of a LIST, the message that the client then asked for."""
     asked = (command.argument for command in conversation.commands if command.verb in ("RETR", "TOP"))
     wanted = next(asked, "").partition(" ")[0]
@@ -175,7 +175,7 @@ def _fated(conversation: Conversation, side: Side) -> Iterator[tuple[Span, Fate]
             number = span.value
         if span.field in _RANK:
             passed_over = span.field == "pop3.list.size" and number != wanted
-            yield span, Fate.BEGUN if passed_over else conversation.fate(side, span.start)
+            yield span, Outcome.BEGUN if passed_over else conversation.outcome(side, span.start)
 
 
 def _measured(spans: tuple[Span, ...], stream: Stream) -> Iterator[tuple[int, int, int, bool]]:
@@ -240,11 +240,11 @@ def _overhead(span: Span) -> Iterator[Span]:
         yield from _overhead(child)
 
 
-def _finding(fact: Fact, found: list[_Found], conversations: tuple[Conversation, ...]) -> Finding:
+def _finding(fact: Fact, found: list[_Found], conversations: tuple[Dissection, ...]) -> Finding:
     if not found:
         hidden = any(_could_hold(conversation, fact) for conversation in conversations)
         return Finding(fact, Verdict.HIDDEN if hidden else Verdict.NOT_SENT)
-    best = min(found, key=lambda told: (_ORDER[told.verdict], told.fate, told.rank))
+    best = min(found, key=lambda told: (_ORDER[told.verdict], told.outcome, told.rank))
     value = best.value and _neat(best.value)
     if fact is Fact.RECIPIENTS:
         value = ", ".join(dict.fromkeys(_neat(told.value) for told in found if _beside(best, told) and told.value))
@@ -263,8 +263,8 @@ def _finding(fact: Fact, found: list[_Found], conversations: tuple[Conversation,
 
 def _beside(best: _Found, told: _Found) -> bool:
     """Whether a recipient is one as the best is: who was refused is not, unless nobody else is there."""
-    least = max(best.fate, Fate.BEGUN)
-    return (told.verdict, told.rank) == (best.verdict, best.rank) and told.fate <= least
+    least = max(best.outcome, Outcome.BEGUN)
+    return (told.verdict, told.rank) == (best.verdict, best.rank) and told.outcome <= least
 
 
 def _neat(value: str) -> str:
@@ -282,7 +282,7 @@ def _burst(flow: Flow, side: Side, position: int) -> int | None:
     return numbers[index][1] if index >= 0 else None
 
 
-def _could_hold(conversation: Conversation, fact: Fact) -> bool:
+def _could_hold(conversation: Dissection, fact: Fact) -> bool:
     """Whether the conversation has encrypted application data in which the fact may have travelled."""
     if conversation.session is None or not any(record.application for record in conversation.session.records):
         return False

@@ -1,8 +1,8 @@
-"""What a dialogue is made of: lines, commands, replies, and the units that a scanner cuts a stream into.
+"""What a dialogue is made of: lines, commands, replies, and the elements that a scanner cuts a stream into.
 
-SMTP and POP3 are read twice. A scanner first cuts both streams into units (a command, a whole reply, a step of AUTH, a
+SMTP and POP3 are read twice. A scanner first cuts both streams into elements (a command, a whole reply, a step of AUTH, a
 message), by finding line ends and following the replies; that is cheap, and enough to list every command of a large
-capture. Spans are then made unit by unit, when somebody asks for them. Both see bytes alone, never how TCP cut them.
+capture. Spans are then made element by element, when somebody asks for them. Both see bytes alone, never how TCP cut them.
 """
 
 import re
@@ -18,7 +18,7 @@ from labkit.texts import _
 from labkit.wire.flows import Segment, Side, Stream
 
 
-class Kind(StrEnum):
+class LineKind(StrEnum):
     """What a line of the dialogue is."""
 
     COMMAND = "command"
@@ -39,7 +39,7 @@ class Line:
     """
 
     side: Side
-    kind: Kind
+    kind: LineKind
     start: int
     end: int
     text: str
@@ -68,33 +68,33 @@ class Reply(NamedTuple):
     end: int
 
 
-class Role(Enum):
-    """What a unit is, and how the lines in it are told."""
+class ElementKind(Enum):
+    """What an element is, and how the lines in it are told."""
 
-    COMMAND = Kind.COMMAND, 1
-    RESPONSE = Kind.AUTH, 1  # the client's answer in an AUTH exchange
-    GREETING = Kind.REPLY, 2
-    REPLY = Kind.REPLY, 3
-    CHALLENGE = Kind.AUTH, 2  # the server's question in an AUTH exchange
-    CONTENT = Kind.MESSAGE, 1  # dot-stuffed lines up to the terminator
-    CHUNK = Kind.MESSAGE, 2  # BDAT: counted octets, no terminator
-    LISTING = Kind.LISTING, 1
-    FRAGMENT = Kind.OTHER, 1  # what cannot be placed: after a gap, or against the protocol
+    COMMAND = LineKind.COMMAND, 1
+    RESPONSE = LineKind.AUTH, 1  # the client's answer in an AUTH exchange
+    GREETING = LineKind.REPLY, 2
+    REPLY = LineKind.REPLY, 3
+    CHALLENGE = LineKind.AUTH, 2  # the server's question in an AUTH exchange
+    CONTENT = LineKind.MESSAGE, 1  # dot-stuffed lines up to the terminator
+    CHUNK = LineKind.MESSAGE, 2  # BDAT: counted octets, no terminator
+    LISTING = LineKind.LISTING, 1
+    FRAGMENT = LineKind.OTHER, 1  # what cannot be placed: after a gap, or against the protocol
 
     @property
-    def kind(self) -> Kind:
-        """What a line of such a unit is."""
+    def line(self) -> LineKind:
+        """What a line of such an element is."""
         return self.value[0]
 
 
-class Unit(NamedTuple):
+class Element(NamedTuple):
     """Bytes [start, end) that one side says as one thing.
 
     about: the verb of the command it is or answers, "" when unknown. code: of a reply. mechanism, step: within AUTH,
     the SASL mechanism and the number of the exchange, from 0 (an initial response) on.
     """
 
-    role: Role
+    kind: ElementKind
     start: int
     end: int
     about: str = ""
@@ -103,17 +103,17 @@ class Unit(NamedTuple):
     step: int = 0
 
 
-Row = tuple[Role, int, int, str, str, str, int]  # what a Unit is, before somebody asks for its parts by name
+Row = tuple[ElementKind, int, int, str, str, str, int]  # what a Element is, before somebody asks for its parts by name
 
 
 class Reading(NamedTuple):
-    """Both streams cut into units, in order; client_tls and server_tls: where TLS takes over, or None.
+    """Both streams cut into elements, in order; client_tls and server_tls: where TLS takes over, or None.
 
-    The units tile [0, client_tls or the stream's length), and likewise for the server.
+    The elements tile [0, client_tls or the stream's length), and likewise for the server.
     """
 
-    client: list[Unit]
-    server: list[Unit]
+    client: list[Element]
+    server: list[Element]
     client_tls: int | None = None
     server_tls: int | None = None
 
@@ -224,12 +224,12 @@ def locator(stream: Stream) -> Callable[[int], Segment]:
     return stream.segment_at if stream.segments else lambda _position: nowhere
 
 
-def list_commands(stream: Stream, units: Iterable[Row]) -> tuple[Command, ...]:
-    """The commands among a client's units. Made without Command's own constructor, which is a function in Python."""
-    data, packet_at, command, new = stream.data, stream.packet_finder(), Role.COMMAND, tuple.__new__
+def list_commands(stream: Stream, elements: Iterable[Row]) -> tuple[Command, ...]:
+    """The commands among a client's elements. Made without Command's own constructor, which is a function in Python."""
+    data, packet_at, command, new = stream.data, stream.packet_finder(), ElementKind.COMMAND, tuple.__new__
     found: list[Command] = []
-    for role, start, end, about, _code, _mechanism, _step in units:
-        if role is command:
+    for kind, start, end, about, _code, _mechanism, _step in elements:
+        if kind is command:
             words = data[start:end].split(None, 1)
             if words and len(words[0]) != len(about):
                 words = words_of(data[start:end], 1)
@@ -297,13 +297,13 @@ def line_end_span(tiles: Tiles, end: int) -> None:
         tiles.add(end, "line-end", _("The end of the line."), "RFC 5321 section 2.3.8, RFC 1939 section 3", value=value)
 
 
-def fragment(tiles: Tiles, unit: Unit) -> None:
+def fragment(tiles: Tiles, element: Element) -> None:
     """Bytes that cannot be placed, or that stand where the protocol does not allow any."""
-    if unit.about:
+    if element.about:
         meaning = _("Sent in clear after {verb} and before TLS; the receiver must not act on it.").format(
-            verb=unit.about
+            verb=element.about
         )
-        tiles.add(unit.end, "fragment.before-tls", meaning, "RFC 3207 section 4.2, RFC 2595 section 4")
+        tiles.add(element.end, "fragment.before-tls", meaning, "RFC 3207 section 4.2, RFC 2595 section 4")
     else:
         meaning = _("Part of something whose beginning was not captured, or that the protocol does not know.")
-        tiles.add(unit.end, "fragment", meaning, "")
+        tiles.add(element.end, "fragment", meaning, "")

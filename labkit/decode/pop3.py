@@ -11,11 +11,11 @@ from labkit.decode import sasl
 from labkit.decode.fields import text
 from labkit.decode.lines import (
     TLS_RECORD,
+    Element,
+    ElementKind,
     Reading,
     Reply,
-    Role,
     Terminators,
-    Unit,
     blank_end,
     command_word,
     cut,
@@ -50,8 +50,13 @@ class Turn(Enum):
 AFTER = {("AUTH", "+"): Turn.RESPONSE, ("STLS", "+OK"): Turn.TLS}
 
 # What follows "+OK", up to a line with a single dot (RFC 1939 3); LIST, UIDL, LANG and AUTH only without an argument.
-FOLLOWS = {"RETR": Role.CONTENT, "TOP": Role.CONTENT, "CAPA": Role.LISTING}
-FOLLOWS_ALONE = {"LIST": Role.LISTING, "UIDL": Role.LISTING, "LANG": Role.LISTING, "AUTH": Role.LISTING}
+FOLLOWS = {"RETR": ElementKind.CONTENT, "TOP": ElementKind.CONTENT, "CAPA": ElementKind.LISTING}
+FOLLOWS_ALONE = {
+    "LIST": ElementKind.LISTING,
+    "UIDL": ElementKind.LISTING,
+    "LANG": ElementKind.LISTING,
+    "AUTH": ElementKind.LISTING,
+}
 SINGLE = {"USER", "PASS", "APOP", "STAT", "DELE", "NOOP", "RSET", "QUIT", "STLS", "UTF8", "LAST"}
 VERBS = SINGLE | FOLLOWS.keys() | FOLLOWS_ALONE.keys()
 
@@ -69,7 +74,7 @@ def looks_like_command(data: bytes) -> bool:
 
 
 def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> Reading:
-    """Cuts both streams into units, pairing commands and responses. Never raises.
+    """Cuts both streams into elements, pairing commands and responses. Never raises.
 
     opened: the connection was captured from its start. greeting: the server speaks first, as it does unless TLS has just
     been negotiated with STLS.
@@ -81,14 +86,14 @@ def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
     """Every status line and challenge; the text of a multiline response has the lines of a listing, but not of a message."""
     data = server.data
     found: list[Reply] = []
-    for unit in reading.server:
-        if unit.code:
-            words = text(data[unit.start + len(unit.code) : unit.end].strip())
-            found.append(Reply(unit.code, words, server.packet_at(unit.start), unit.start, unit.end))
-        elif unit.role is Role.LISTING and found:
+    for element in reading.server:
+        if element.code:
+            words = text(data[element.start + len(element.code) : element.end].strip())
+            found.append(Reply(element.code, words, server.packet_at(element.start), element.start, element.end))
+        elif element.kind is ElementKind.LISTING and found:
             status = found.pop()
-            lines = [text(line) for line in data[unit.start : unit.end].splitlines() if line != b"."]
-            found.append(Reply(status.code, "\n".join([status.text, *lines]), status.packet, status.start, unit.end))
+            lines = [text(line) for line in data[element.start : element.end].splitlines() if line != b"."]
+            found.append(Reply(status.code, "\n".join([status.text, *lines]), status.packet, status.start, element.end))
     return tuple(found)
 
 
@@ -100,8 +105,8 @@ class _Scanner:
         self.client_gap = client.gaps[0].at if client.gaps else len(client.data) + 1
         self.server_gap = server.gaps[0].at if server.gaps else len(server.data) + 1
         self.terminators = Terminators(server.data)
-        self.client_units: list[Unit] = []
-        self.server_units: list[Unit] = []
+        self.client_elements: list[Element] = []
+        self.server_elements: list[Element] = []
         self.at = 0  # in the client's stream
         self.answered = 0  # in the server's stream
         self.endless = False  # no terminator comes any more: it need not be searched for again
@@ -118,24 +123,24 @@ class _Scanner:
                 client_tls = self.plaintext_before_tls()
                 break
             end = line_end(self.client, self.at, len(self.client))
-            follows: Role | None = None
+            follows: ElementKind | None = None
             if turn is Turn.COMMAND:
-                unit, follows = self.command(end)
-                about, mechanism, step = unit.about, unit.mechanism, 0
+                element, follows = self.command(end)
+                about, mechanism, step = element.about, element.mechanism, 0
             else:
                 step += 1
-                unit = Unit(Role.RESPONSE, self.at, end, "AUTH", "", mechanism, step)
-            self.client_units.append(unit)
+                element = Element(ElementKind.RESPONSE, self.at, end, "AUTH", "", mechanism, step)
+            self.client_elements.append(element)
             self.at = end
             self.lost = self.lost or end > self.client_gap
-            if unit.role is not Role.FRAGMENT:
+            if element.kind is not ElementKind.FRAGMENT:
                 turn = self.next_turn(about, self.response(about, follows, mechanism, step + 1))
         if turn is Turn.TLS and client_tls is None:
             client_tls = len(self.client)
         server_tls = self.rest_of_server(client_tls is not None)
         if server_tls is not None and client_tls is None:
             client_tls = len(self.client)
-        return Reading(self.client_units, self.server_units, client_tls, server_tls)
+        return Reading(self.client_elements, self.server_elements, client_tls, server_tls)
 
     def begins_with_answer(self) -> bool:
         """Whether the greeting is missing: lines follow the first "+OK", as the client's first command asks for."""
@@ -145,14 +150,14 @@ class _Scanner:
         _unit, follows = self.command(line_end(self.client, 0, len(self.client)))
         return follows is not None
 
-    def command(self, end: int) -> tuple[Unit, Role | None]:
+    def command(self, end: int) -> tuple[Element, ElementKind | None]:
         if self.lost and not _SHAPE.match(self.client, self.at):
-            return Unit(Role.FRAGMENT, self.at, end), None
+            return Element(ElementKind.FRAGMENT, self.at, end), None
         words = words_of(self.client[self.at : end], 1)
         verb = command_word(words[0], VERBS) if words else ""
         mechanism = mechanism_of(self.client[self.at : end]) if verb == "AUTH" else ""
         follows = FOLLOWS.get(verb) or (FOLLOWS_ALONE.get(verb) if len(words) == 1 else None)
-        return Unit(Role.COMMAND, self.at, end, verb, "", mechanism), follows
+        return Element(ElementKind.COMMAND, self.at, end, verb, "", mechanism), follows
 
     def next_turn(self, about: str, code: str | None) -> Turn:
         if code is not None:
@@ -161,7 +166,7 @@ class _Scanner:
             return Turn.RESPONSE
         return Turn.COMMAND
 
-    def response(self, about: str, follows: Role | None, mechanism: str, step: int) -> str | None:
+    def response(self, about: str, follows: ElementKind | None, mechanism: str, step: int) -> str | None:
         """The status that answers the command just read, and the lines that follow it; None when it is not known."""
         if self.lost or self.answered >= self.server_gap:
             return None
@@ -180,21 +185,27 @@ class _Scanner:
             self.answered = line_end(self.server, at, len(self.server))
             found = _STATUS.match(self.server, at)
             if not found or (found.group(1) == b"+" and about not in ("AUTH", "")):  # only AUTH goes on after a plus
-                self.server_units.append(Unit(Role.FRAGMENT, at, self.answered))
+                self.server_elements.append(Element(ElementKind.FRAGMENT, at, self.answered))
                 continue
             code = found.group(1).decode("ascii").upper()
-            role = Role.CHALLENGE if code == "+" else Role.GREETING if at == 0 and self.greeting else Role.REPLY
+            kind = (
+                ElementKind.CHALLENGE
+                if code == "+"
+                else ElementKind.GREETING
+                if at == 0 and self.greeting
+                else ElementKind.REPLY
+            )
             steps = (mechanism, step) if code == "+" else ("", 0)
-            self.server_units.append(Unit(role, at, self.answered, about, code, *steps))
+            self.server_elements.append(Element(kind, at, self.answered, about, code, *steps))
             return code
         return None
 
-    def lines(self, role: Role, about: str) -> None:
+    def lines(self, kind: ElementKind, about: str) -> None:
         """The rest of a multiline response; up to the end of the capture when its terminator does not come."""
         stop = self.terminators.after(self.answered)
         end = stop[1] if stop else len(self.server)
         if end > self.answered:
-            self.server_units.append(Unit(role, self.answered, end, about))
+            self.server_elements.append(Element(kind, self.answered, end, about))
             self.answered = end
 
     def lines_if_any(self, about: str) -> None:
@@ -204,20 +215,20 @@ class _Scanner:
             return
         self.endless = self.endless or self.terminators.after(at) is None
         if not self.endless:
-            self.lines(Role.CONTENT if _HEADER.match(self.server, at) else Role.LISTING, about)
+            self.lines(ElementKind.CONTENT if _HEADER.match(self.server, at) else ElementKind.LISTING, about)
 
     def plaintext_before_tls(self) -> int:
         """Where TLS begins; what was sent between STLS and it is plaintext that nobody may act on (RFC 2595 4)."""
         start = tls_start(self.client, self.at)
         while self.at < start:
             end = line_end(self.client, self.at, start)
-            self.client_units.append(Unit(Role.FRAGMENT, self.at, end, "STLS"))
+            self.client_elements.append(Element(ElementKind.FRAGMENT, self.at, end, "STLS"))
             self.at = end
         return start
 
     def rest_of_server(self, tls: bool) -> int | None:
         """Responses that no command of the client asked for, and where the server's TLS begins."""
-        last = self.server_units[-1] if self.server_units else None
+        last = self.server_elements[-1] if self.server_elements else None
         accepted = last is not None and AFTER.get((last.about, last.code)) is Turn.TLS
         if self.lost and not accepted:
             self.lines_if_any("")
@@ -298,39 +309,39 @@ def spans(client: bytes, server: bytes, reading: Reading) -> tuple[tuple[Span, .
     return _client_spans(client, reading.client), _server_spans(server, reading.server)
 
 
-def _client_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
+def _client_spans(data: bytes, elements: list[Element]) -> tuple[Span, ...]:
     tiles = Tiles(data, 0)
     initial = 0  # whether the AUTH command itself carried the first message of the exchange
-    for unit in units:
-        if unit.role is Role.COMMAND:
-            initial = _command(tiles, unit)
-        elif unit.role is Role.RESPONSE:
-            sasl.answer(tiles, unit, unit.step - 1 + initial)
+    for element in elements:
+        if element.kind is ElementKind.COMMAND:
+            initial = _command(tiles, element)
+        elif element.kind is ElementKind.RESPONSE:
+            sasl.answer(tiles, element, element.step - 1 + initial)
         else:
-            fragment(tiles, unit)
+            fragment(tiles, element)
     return tuple(tiles.spans)
 
 
-def _command(tiles: Tiles, unit: Unit) -> int:
+def _command(tiles: Tiles, element: Element) -> int:
     """A command line; returns 1 when it carried an initial response of AUTH, else 0."""
     data = tiles.data
-    known = COMMANDS.get(unit.about)
+    known = COMMANDS.get(element.about)
     meaning, source = (_(known[0]), known[1]) if known else (_("A command that POP3 does not know."), _SYNTAX)
-    name = unit.about.lower() if known else "unknown"
-    stop = without_line_end(data, unit.start, unit.end)
-    inner = Tiles(data, unit.start)
-    inner.add(blank_end(data, unit.start, stop), "space", _("White space."), _SYNTAX)
-    verb_span(inner, word_end(data, inner.at, stop), f"pop3.{name}.verb", unit.about, meaning, source)
+    name = element.about.lower() if known else "unknown"
+    stop = without_line_end(data, element.start, element.end)
+    inner = Tiles(data, element.start)
+    inner.add(blank_end(data, element.start, stop), "space", _("White space."), _SYNTAX)
+    verb_span(inner, word_end(data, inner.at, stop), f"pop3.{name}.verb", element.about, meaning, source)
     single = data.startswith(b" ", inner.at)  # a password may begin with spaces (RFC 1939 section 7)
     separator(inner, inner.at + 1 if single else blank_end(data, inner.at, stop), _SYNTAX)
     initial = 0
     if inner.at < stop:
-        if unit.about == "AUTH":
-            initial = sasl.arguments(inner, stop, unit.mechanism)
+        if element.about == "AUTH":
+            initial = sasl.arguments(inner, stop, element.mechanism)
         else:
-            _ARGUMENTS.get(unit.about, _numbers)(inner, stop, name)
-    line_end_span(inner, unit.end)
-    tiles.nest(f"pop3.{name}", meaning, source, inner.spans, text(data[unit.start : stop]))
+            _ARGUMENTS.get(element.about, _numbers)(inner, stop, name)
+    line_end_span(inner, element.end)
+    tiles.nest(f"pop3.{name}", meaning, source, inner.spans, text(data[element.start : stop]))
     return initial
 
 
@@ -371,60 +382,60 @@ def _numbers(tiles: Tiles, stop: int, name: str) -> None:
 _ARGUMENTS = {"USER": _user, "PASS": _pass, "APOP": _apop}
 
 
-def _server_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
+def _server_spans(data: bytes, elements: list[Element]) -> tuple[Span, ...]:
     tiles = Tiles(data, 0)
-    for number, unit in enumerate(units):
-        follows = units[number + 1] if number + 1 < len(units) else None
-        if unit.role is Role.CHALLENGE:
-            _challenge(tiles, unit)
-        elif unit.role is Role.CONTENT:
-            stop = terminator_start(data, unit.start, unit.end)
-            inside = content(data, unit.start, unit.end, stop)
-            tiles.nest(*_handed_over(unit), inside)
-        elif unit.role is Role.LISTING:
-            _listing(tiles, unit)
-        elif unit.role is Role.FRAGMENT:
-            fragment(tiles, unit)
+    for number, element in enumerate(elements):
+        follows = elements[number + 1] if number + 1 < len(elements) else None
+        if element.kind is ElementKind.CHALLENGE:
+            _challenge(tiles, element)
+        elif element.kind is ElementKind.CONTENT:
+            stop = terminator_start(data, element.start, element.end)
+            inside = content(data, element.start, element.end, stop)
+            tiles.nest(*_handed_over(element), inside)
+        elif element.kind is ElementKind.LISTING:
+            _listing(tiles, element)
+        elif element.kind is ElementKind.FRAGMENT:
+            fragment(tiles, element)
         else:
-            _status(tiles, unit, follows)
+            _status(tiles, element, follows)
     return tuple(tiles.spans)
 
 
-def _handed_over(unit: Unit) -> tuple[str, str, str]:
+def _handed_over(element: Element) -> tuple[str, str, str]:
     """Field, meaning and source of a message, or of the part of one that TOP asks for."""
-    if unit.about == "TOP":
+    if element.about == "TOP":
         meaning = _("The headers of a message, and as many lines of its body as the client asked for.")
         return "pop3.excerpt", meaning, "RFC 1939 section 7"
     return "pop3.content", _("The message, as the server hands it over."), "RFC 1939 section 5"
 
 
-def _challenge(tiles: Tiles, unit: Unit) -> None:
+def _challenge(tiles: Tiles, element: Element) -> None:
     data = tiles.data
-    stop = without_line_end(data, unit.start, unit.end)
-    inner = Tiles(data, unit.start)
-    inner.add(unit.start + 1, "pop3.status", _("A plus: go on with AUTH."), "RFC 5034 section 4")
+    stop = without_line_end(data, element.start, element.end)
+    inner = Tiles(data, element.start)
+    inner.add(element.start + 1, "pop3.status", _("A plus: go on with AUTH."), "RFC 5034 section 4")
     inner.add(min(inner.at + 1, stop), "space", _("A space."), "RFC 5034 section 4")
-    inner.extend(sasl.challenge(data, inner.at, stop, unit.mechanism))
-    line_end_span(inner, unit.end)
+    inner.extend(sasl.challenge(data, inner.at, stop, element.mechanism))
+    line_end_span(inner, element.end)
     meaning = _("Step {number} of {mechanism}: the server asks.").format(
-        number=unit.step, mechanism=unit.mechanism or "AUTH"
+        number=element.step, mechanism=element.mechanism or "AUTH"
     )
-    tiles.nest("auth.challenge", meaning, "RFC 5034 section 4", inner.spans, unit.mechanism)
+    tiles.nest("auth.challenge", meaning, "RFC 5034 section 4", inner.spans, element.mechanism)
 
 
-def _status(tiles: Tiles, unit: Unit, follows: Unit | None) -> None:
+def _status(tiles: Tiles, element: Element, follows: Element | None) -> None:
     data = tiles.data
-    stop = without_line_end(data, unit.start, unit.end)
-    inner = Tiles(data, unit.start)
+    stop = without_line_end(data, element.start, element.end)
+    inner = Tiles(data, element.start)
     meaning = (
-        _("Positive: the server did what was asked.") if unit.code == "+OK" else _("Negative: the server refuses.")
+        _("Positive: the server did what was asked.") if element.code == "+OK" else _("Negative: the server refuses.")
     )
-    inner.add(unit.start + len(unit.code), "pop3.status", meaning, _SYNTAX)
+    inner.add(element.start + len(element.code), "pop3.status", meaning, _SYNTAX)
     inner.add(blank_end(data, inner.at, stop), "space", _("A space."), _SYNTAX)
-    if unit.role is Role.GREETING:
+    if element.kind is ElementKind.GREETING:
         _greeting(inner, stop)
-    elif unit.code == "+OK":
-        _answer(inner, stop, unit, follows)
+    elif element.code == "+OK":
+        _answer(inner, stop, element, follows)
     code = _RESPONSE_CODE.match(data, inner.at, stop)
     if code:
         key = text(code.group(1)).upper()
@@ -435,9 +446,9 @@ def _status(tiles: Tiles, unit: Unit, follows: Unit | None) -> None:
         )
         inner.add(code.end(), "pop3.response-code", _(words), source)
     inner.add(stop, "pop3.text", _("Words for people."), _SYNTAX)
-    line_end_span(inner, unit.end)
-    field = "pop3.greeting" if unit.role is Role.GREETING else "pop3.response"
-    tiles.nest(field, meaning, _SYNTAX, inner.spans, unit.code)
+    line_end_span(inner, element.end)
+    field = "pop3.greeting" if element.kind is ElementKind.GREETING else "pop3.response"
+    tiles.nest(field, meaning, _SYNTAX, inner.spans, element.code)
 
 
 def _greeting(tiles: Tiles, stop: int) -> None:
@@ -448,31 +459,31 @@ def _greeting(tiles: Tiles, stop: int) -> None:
         tiles.add(found[-1].end(), "pop3.greeting.timestamp", meaning, "RFC 1939 section 7")
 
 
-def _answer(tiles: Tiles, stop: int, unit: Unit, follows: Unit | None) -> None:
+def _answer(tiles: Tiles, stop: int, element: Element, follows: Element | None) -> None:
     """The values that an +OK carries before its words: counts and sizes."""
-    if unit.about == "STAT":
+    if element.about == "STAT":
         count, size = _("How many messages there are."), _("How many octets they have together.")
         _values(tiles, stop, [("pop3.stat.count", count), ("pop3.stat.size", size)])
-    elif unit.about in ("LIST", "UIDL") and (follows is None or follows.role is not Role.LISTING):
-        words, field, _source = _LISTED[unit.about]
+    elif element.about in ("LIST", "UIDL") and (follows is None or follows.kind is not ElementKind.LISTING):
+        words, field, _source = _LISTED[element.about]
         number = _("The number of a message in this session.")
         _values(
             tiles,
             stop,
-            [(f"pop3.{unit.about.lower()}.number", number), (f"pop3.{unit.about.lower()}.{field}", _(words))],
+            [(f"pop3.{element.about.lower()}.number", number), (f"pop3.{element.about.lower()}.{field}", _(words))],
         )
-    elif unit.about in ("RETR", "TOP"):
+    elif element.about in ("RETR", "TOP"):
         announced = _OCTETS.match(tiles.data, tiles.at, stop)
         if announced:
-            meaning = _octets_meaning(tiles.data, int(announced.group(1)[:20]), unit.about, follows)
-            tiles.add(announced.end(), f"pop3.{unit.about.lower()}.octets", meaning, "RFC 1939 section 5")
+            meaning = _octets_meaning(tiles.data, int(announced.group(1)[:20]), element.about, follows)
+            tiles.add(announced.end(), f"pop3.{element.about.lower()}.octets", meaning, "RFC 1939 section 5")
 
 
-def _octets_meaning(data: bytes, announced: int, verb: str, follows: Unit | None) -> str:
+def _octets_meaning(data: bytes, announced: int, verb: str, follows: Element | None) -> str:
     """What the server announced beside what came: without the terminator and without stuffed dots (RFC 1939 section 11)."""
     if verb == "TOP":
         return _("A number of octets: whether of the whole message or of what follows, only the server knows.")
-    if follows is None or follows.role is not Role.CONTENT:
+    if follows is None or follows.kind is not ElementKind.CONTENT:
         return _("The size of the message in octets, as the server announces.")
     stop = terminator_start(data, follows.start, follows.end)
     came = stop - follows.start - stuffing(data, follows.start, stop)
@@ -493,30 +504,30 @@ def _values(tiles: Tiles, stop: int, values: list[tuple[str, str]]) -> None:
         tiles.add(blank_end(tiles.data, tiles.at, stop), "space", _("A space."), _SYNTAX)
 
 
-def _listing(tiles: Tiles, unit: Unit) -> None:
+def _listing(tiles: Tiles, element: Element) -> None:
     data = tiles.data
-    inner = Tiles(data, unit.start)
-    stop = terminator_start(data, unit.start, unit.end)
-    for start, end in cut(data, unit.start, stop):
+    inner = Tiles(data, element.start)
+    stop = terminator_start(data, element.start, element.end)
+    for start, end in cut(data, element.start, stop):
         line = Tiles(data, start)
         line_stop = without_line_end(data, start, end)
-        if unit.about == "CAPA":
+        if element.about == "CAPA":
             _capability(line, line_stop)
-        elif unit.about == "AUTH":
+        elif element.about == "AUTH":
             line.add(
                 line_stop,
                 "pop3.auth.mechanism",
                 sasl.mechanism_meaning(upper(data[start:line_stop])),
                 "RFC 5034 section 4",
             )
-        elif unit.about in _LISTED:
-            _listed(line, line_stop, unit.about)
+        elif element.about in _LISTED:
+            _listed(line, line_stop, element.about)
         line.add(line_stop, "pop3.listing.text", _("A line of the answer."), _SYNTAX)
         line_end_span(line, end)
         inner.nest("pop3.listing.line", _("One line of the answer."), _SYNTAX, line.spans, text(data[start:line_stop]))
     meaning = _("A line with a single dot: the end of the answer.")
-    inner.add(unit.end, "pop3.terminator", meaning, _SYNTAX, value=".")
-    tiles.nest("pop3.listing", _("An answer of several lines."), _SYNTAX, inner.spans, unit.about)
+    inner.add(element.end, "pop3.terminator", meaning, _SYNTAX, value=".")
+    tiles.nest("pop3.listing", _("An answer of several lines."), _SYNTAX, inner.spans, element.about)
 
 
 def _listed(line: Tiles, stop: int, verb: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from labkit.decode.fields import text
-from labkit.decode.lines import Unit, blank_end, line_end_span, not_as_written, separator, without_line_end, word_end
+from labkit.decode.lines import Element, blank_end, line_end_span, not_as_written, separator, without_line_end, word_end
 from labkit.decode.spans import Span, Tiles, Visibility, closest
 from labkit.texts import _
 
@@ -120,16 +120,16 @@ def arguments(tiles: Tiles, stop: int, mechanism: str) -> int:
     return 1
 
 
-def answer(tiles: Tiles, unit: Unit, index: int) -> None:
+def answer(tiles: Tiles, element: Element, index: int) -> None:
     """One line that the client says within AUTH; the same for POP3."""
-    inner = Tiles(tiles.data, unit.start)
-    stop = without_line_end(tiles.data, unit.start, unit.end)
-    inner.extend(response(tiles.data, unit.start, stop, unit.mechanism, index))
-    line_end_span(inner, unit.end)
+    inner = Tiles(tiles.data, element.start)
+    stop = without_line_end(tiles.data, element.start, element.end)
+    inner.extend(response(tiles.data, element.start, stop, element.mechanism, index))
+    line_end_span(inner, element.end)
     meaning = _("Step {number} of {mechanism}: the client answers.").format(
-        number=index + 1, mechanism=unit.mechanism or "AUTH"
+        number=index + 1, mechanism=element.mechanism or "AUTH"
     )
-    tiles.nest("auth.response", meaning, "RFC 4954 section 4", inner.spans, unit.mechanism)
+    tiles.nest("auth.response", meaning, "RFC 4954 section 4", inner.spans, element.mechanism)
 
 
 _Parser = Callable[[bytes], list[Part]]

@@ -15,12 +15,12 @@ from labkit.decode.fields import octets, text
 from labkit.decode.lines import (
     TLS_RECORD,
     Command,
+    Element,
+    ElementKind,
     Reading,
     Reply,
-    Role,
     Row,
     Terminators,
-    Unit,
     blank_end,
     command_word,
     cut,
@@ -78,7 +78,7 @@ def looks_like_command(data: bytes) -> bool:
 
 
 def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> Reading:
-    """Cuts both streams into units, following the replies. Never raises.
+    """Cuts both streams into elements, following the replies. Never raises.
 
     opened: the connection was captured from its start. greeting: the server speaks first, as it does unless TLS has just
     been negotiated with STARTTLS.
@@ -95,16 +95,16 @@ def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
     """Every reply of a session, challenges within AUTH among them."""
     data = server.data
     found = []
-    for unit in reading.server:
-        if unit.code:
-            lines = data[unit.start : unit.end].splitlines()
+    for element in reading.server:
+        if element.code:
+            lines = data[element.start : element.end].splitlines()
             words = "\n".join(text(line[4:]) for line in lines)
-            found.append(Reply(unit.code, words, server.packet_at(unit.start), unit.start, unit.end))
+            found.append(Reply(element.code, words, server.packet_at(element.start), element.start, element.end))
     return tuple(found)
 
 
 # What the loop below compares with, looked up once: an enumeration's members are not cheap to name.
-_NAMES = Role.COMMAND, Role.FRAGMENT, Turn.COMMAND, Turn.CONTENT, Turn.TLS
+_NAMES = ElementKind.COMMAND, ElementKind.FRAGMENT, Turn.COMMAND, Turn.CONTENT, Turn.TLS
 
 
 class _Scanner:
@@ -125,7 +125,7 @@ class _Scanner:
         self.tls: int | None = None
 
     def read(self) -> Reading:
-        client = [*starmap(Unit, self.read_client())]
+        client = [*starmap(Element, self.read_client())]
         server = self.read_server()
         if self.server_tls is not None and self.tls is None:
             self.tls = len(self.client)
@@ -134,7 +134,7 @@ class _Scanner:
         return Reading(client, server, self.tls, self.server_tls)
 
     def read_client(self) -> list[Row]:
-        """The client's units, each with the reply to it; the greeting is the reply to the connection itself.
+        """The client's elements, each with the reply to it; the greeting is the reply to the connection itself.
 
         Sessions by the thousand pass here: what every line needs is done in place, with names that are looked up once.
         """
@@ -173,7 +173,7 @@ class _Scanner:
             elif turn is content:
                 row, about = self.content(at), "."
             else:
-                row = Role.RESPONSE, at, line_end(client, at, size), "AUTH", "", mechanism, step
+                row = ElementKind.RESPONSE, at, line_end(client, at, size), "AUTH", "", mechanism, step
                 step += 1
             rows.append(row)
             at = self.chunk(at, row[2]) if about == "BDAT" else row[2]
@@ -190,8 +190,8 @@ class _Scanner:
             stop = self.terminators.after(at)
             command = _NEXT_TRANSACTION.search(self.client, at)
             if stop and not (command and command.start() < stop[0]):
-                return Unit(Role.CONTENT, at, stop[1], "DATA")
-        return Unit(Role.FRAGMENT, at, end)
+                return Element(ElementKind.CONTENT, at, stop[1], "DATA")
+        return Element(ElementKind.FRAGMENT, at, end)
 
     def chunk(self, command: int, start: int) -> int:
         """Where the octets end that follow BDAT at `start`, whatever the reply will be (RFC 3030 section 2)."""
@@ -199,7 +199,7 @@ class _Scanner:
         size = int(words[1]) if len(words) > 1 and words[1].isdigit() and len(words[1]) < 20 else 0
         end = min(start + size, len(self.client))
         if end > start:
-            self.rows.append(Unit(Role.CHUNK, start, end, "BDAT"))
+            self.rows.append(Element(ElementKind.CHUNK, start, end, "BDAT"))
         return end
 
     def content(self, at: int) -> Row:
@@ -209,7 +209,7 @@ class _Scanner:
             gap = self.client_gap
             command = _AT_ONCE.match(self.client, gap, end) or _NEXT_TRANSACTION.search(self.client, gap, end)
             end = command.start() if command else end
-        return Role.CONTENT, at, max(end, at + 1), "DATA", "", "", 0
+        return ElementKind.CONTENT, at, max(end, at + 1), "DATA", "", "", 0
 
     def unanswered(self, about: str, at: int) -> Turn:
         """What comes next when the reply is not known: the shape of the next line tells."""
@@ -221,29 +221,29 @@ class _Scanner:
         """Where TLS begins; what was sent between STARTTLS and it is plaintext that nobody may act on (RFC 3207 4.2)."""
         start = tls_start(self.client, at)
         for line in cut(self.client, at, start):
-            self.rows.append(Unit(Role.FRAGMENT, *line, "STARTTLS"))
+            self.rows.append(Element(ElementKind.FRAGMENT, *line, "STARTTLS"))
         return start
 
-    def read_server(self) -> list[Unit]:
-        """The server's units. After an accepted STARTTLS the rest is TLS, even if it does not look like it."""
+    def read_server(self) -> list[Element]:
+        """The server's elements. After an accepted STARTTLS the rest is TLS, even if it does not look like it."""
         pieces, asked = self.pieces, self.asked
         if asked and AFTER.get((asked[-1][0], pieces[len(asked) - 1][1])) is Turn.TLS:
             self.server_tls = pieces[len(asked) - 1].end()
             pieces = pieces[: len(asked)]
         nobody = ("", "", 0)
-        units = []
+        elements = []
         for number, piece in enumerate(pieces):
             about, mechanism, step = asked[number] if number < len(asked) else nobody
             start, end = piece.span()
             code = (piece[1] or piece[2] or b"").decode("ascii")
             if code == "334":
-                units.append(Unit(Role.CHALLENGE, start, end, about, code, mechanism, step))
+                elements.append(Element(ElementKind.CHALLENGE, start, end, about, code, mechanism, step))
             elif code:
-                role = Role.GREETING if start == 0 and self.greeting else Role.REPLY
-                units.append(Unit(role, start, end, about, code))
+                kind = ElementKind.GREETING if start == 0 and self.greeting else ElementKind.REPLY
+                elements.append(Element(kind, start, end, about, code))
             else:
-                units.append(Unit(Role.FRAGMENT, start, end))
-        return units
+                elements.append(Element(ElementKind.FRAGMENT, start, end))
+        return elements
 
 
 def _pieces(server: bytes) -> tuple[list[re.Match[bytes]], int | None]:
@@ -278,7 +278,7 @@ COMMANDS = {
     "STARTTLS": ("The client asks to encrypt everything from here on.", "RFC 3207 section 4"),
     "AUTH": ("The client wants to prove who it is.", "RFC 4954 section 4"),
     "ETRN": ("The client asks the server to send the mail that waits for a domain.", "RFC 1985 section 5"),
-    "TURN": ("The client asks to swap roles; obsolete, because nobody proves anything.", "RFC 5321 appendix F.1"),
+    "TURN": ("The client asks to swap kinds; obsolete, because nobody proves anything.", "RFC 5321 appendix F.1"),
     "SEND": ("Obsolete: deliver to a terminal.", "RFC 5321 appendix F.6"),
     "SOML": ("Obsolete: deliver to a terminal or a mailbox.", "RFC 5321 appendix F.6"),
     "SAML": ("Obsolete: deliver to a terminal and a mailbox.", "RFC 5321 appendix F.6"),
@@ -440,82 +440,82 @@ def spans(client: bytes, server: bytes, reading: Reading) -> tuple[tuple[Span, .
     return _client_spans(client, reading.client), _server_spans(server, reading.server)
 
 
-def _client_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
+def _client_spans(data: bytes, elements: list[Element]) -> tuple[Span, ...]:
     tiles = Tiles(data, 0)
     initial = 0  # whether the AUTH command itself carried the first message of the exchange
-    bodies = _chunked(data, units)
-    for number, unit in enumerate(units):
-        if unit.role is Role.COMMAND:
-            initial = _command(tiles, unit)
-        elif unit.role is Role.RESPONSE:
-            sasl.answer(tiles, unit, unit.step - 1 + initial)
-        elif unit.role is Role.CONTENT:
-            inside = content(data, unit.start, unit.end, terminator_start(data, unit.start, unit.end))
+    bodies = _chunked(data, elements)
+    for number, element in enumerate(elements):
+        if element.kind is ElementKind.COMMAND:
+            initial = _command(tiles, element)
+        elif element.kind is ElementKind.RESPONSE:
+            sasl.answer(tiles, element, element.step - 1 + initial)
+        elif element.kind is ElementKind.CONTENT:
+            inside = content(data, element.start, element.end, terminator_start(data, element.start, element.end))
             meaning = _("The message, as the client hands it over.")
             tiles.nest("smtp.content", meaning, "RFC 5321 section 4.1.1.4", inside)
-        elif unit.role is Role.CHUNK:
-            meaning = _("A chunk of the message: {size}.").format(size=octets(unit.end - unit.start))
+        elif element.kind is ElementKind.CHUNK:
+            meaning = _("A chunk of the message: {size}.").format(size=octets(element.end - element.start))
             tiles.nest("smtp.chunk", meaning, "RFC 3030 section 2", bodies[number])
         else:
-            fragment(tiles, unit)
+            fragment(tiles, element)
     return tuple(tiles.spans)
 
 
-def _chunked(data: bytes, units: list[Unit]) -> dict[int, tuple[Span, ...]]:
+def _chunked(data: bytes, elements: list[Element]) -> dict[int, tuple[Span, ...]]:
     """For each chunk, its part of the spans of the message that the chunks make together."""
     found: dict[int, tuple[Span, ...]] = {}
     together: list[int] = []
-    for number, unit in enumerate(units):
-        if unit.role is Role.CHUNK:
+    for number, element in enumerate(elements):
+        if element.kind is ElementKind.CHUNK:
             together.append(number)
-        last = unit.about == "BDAT" and unit.role is Role.CHUNK and _is_last(data, units[number - 1])
-        if together and (last or number == len(units) - 1 or unit.about not in ("BDAT", "")):
-            found.update(_one_message(data, units, together))
+        last = element.about == "BDAT" and element.kind is ElementKind.CHUNK and _is_last(data, elements[number - 1])
+        if together and (last or number == len(elements) - 1 or element.about not in ("BDAT", "")):
+            found.update(_one_message(data, elements, together))
             together = []
     return found
 
 
-def _is_last(data: bytes, command: Unit) -> bool:
+def _is_last(data: bytes, command: Element) -> bool:
     words = data[command.start : command.end].split()
     return len(words) > 2 and words[2].upper() == b"LAST"
 
 
-def _one_message(data: bytes, units: list[Unit], chunks: list[int]) -> dict[int, tuple[Span, ...]]:
-    whole = b"".join(data[units[number].start : units[number].end] for number in chunks)
+def _one_message(data: bytes, elements: list[Element], chunks: list[int]) -> dict[int, tuple[Span, ...]]:
+    whole = b"".join(data[elements[number].start : elements[number].end] for number in chunks)
     explained = message(whole, 0, len(whole))
     found = {}
     at = 0
     for number in chunks:
-        unit = units[number]
-        size = unit.end - unit.start
-        found[number] = window(explained, at, at + size, unit.start - at)
+        element = elements[number]
+        size = element.end - element.start
+        found[number] = window(explained, at, at + size, element.start - at)
         at += size
     return found
 
 
-def _command(tiles: Tiles, unit: Unit) -> int:
+def _command(tiles: Tiles, element: Element) -> int:
     """A command line; returns 1 when it carried an initial response of AUTH, else 0."""
     data = tiles.data
-    known = COMMANDS.get(unit.about)
+    known = COMMANDS.get(element.about)
     meaning, source = (_(known[0]), known[1]) if known else (_("A command that SMTP does not know."), _SYNTAX)
-    name = unit.about.lower() if known else "unknown"
-    stop = without_line_end(data, unit.start, unit.end)
-    inner = Tiles(data, unit.start)
-    blank = blank_end(data, unit.start, stop)
+    name = element.about.lower() if known else "unknown"
+    stop = without_line_end(data, element.start, element.end)
+    inner = Tiles(data, element.start)
+    blank = blank_end(data, element.start, stop)
     inner.add(blank, "space", _("White space."), _SYNTAX)
-    verb_span(inner, word_end(data, blank, stop), f"smtp.{name}.verb", unit.about, meaning, source)
+    verb_span(inner, word_end(data, blank, stop), f"smtp.{name}.verb", element.about, meaning, source)
     separator(inner, blank_end(data, inner.at, stop), _SYNTAX)
     initial = 0
     if inner.at < stop:
-        arguments = _ARGUMENTS.get(unit.about)
-        if unit.about == "AUTH":
-            initial = sasl.arguments(inner, stop, unit.mechanism)
+        arguments = _ARGUMENTS.get(element.about)
+        if element.about == "AUTH":
+            initial = sasl.arguments(inner, stop, element.mechanism)
         elif arguments:
             arguments(inner, stop)
         else:
             inner.add(stop, f"smtp.{name}.argument", _("What the command is about."), source)
-    line_end_span(inner, unit.end)
-    tiles.nest(f"smtp.{name}", meaning, source, inner.spans, text(data[unit.start : stop]))
+    line_end_span(inner, element.end)
+    tiles.nest(f"smtp.{name}", meaning, source, inner.spans, text(data[element.start : stop]))
     return initial
 
 
@@ -615,76 +615,88 @@ def _chunk_size(tiles: Tiles, stop: int) -> None:
 _ARGUMENTS = {"EHLO": _hello, "HELO": _hello, "MAIL": _mail, "RCPT": _recipient, "BDAT": _chunk_size}
 
 
-def _server_spans(data: bytes, units: list[Unit]) -> tuple[Span, ...]:
+def _server_spans(data: bytes, elements: list[Element]) -> tuple[Span, ...]:
     tiles = Tiles(data, 0)
-    for unit in units:
-        if unit.role is Role.CHALLENGE:
-            _challenge(tiles, unit)
-        elif unit.role is Role.FRAGMENT:
-            fragment(tiles, unit)
+    for element in elements:
+        if element.kind is ElementKind.CHALLENGE:
+            _challenge(tiles, element)
+        elif element.kind is ElementKind.FRAGMENT:
+            fragment(tiles, element)
         else:
-            _reply(tiles, unit)
+            _reply(tiles, element)
     return tuple(tiles.spans)
 
 
-def _challenge(tiles: Tiles, unit: Unit) -> None:
+def _challenge(tiles: Tiles, element: Element) -> None:
     data = tiles.data
-    stop = without_line_end(data, unit.start, unit.end)
-    inner = Tiles(data, unit.start)
-    inner.add(unit.start + 3, "smtp.code", _(CODES["334"]), _CODE_SOURCES["334"])
+    stop = without_line_end(data, element.start, element.end)
+    inner = Tiles(data, element.start)
+    inner.add(element.start + 3, "smtp.code", _(CODES["334"]), _CODE_SOURCES["334"])
     inner.add(
         min(inner.at + 1, stop),
         "smtp.separator",
         _("A space: this is the last line of the reply."),
         "RFC 5321 section 4.2.1",
     )
-    inner.extend(sasl.challenge(data, inner.at, stop, unit.mechanism))
-    line_end_span(inner, unit.end)
+    inner.extend(sasl.challenge(data, inner.at, stop, element.mechanism))
+    line_end_span(inner, element.end)
     meaning = _("Step {number} of {mechanism}: the server asks.").format(
-        number=unit.step, mechanism=unit.mechanism or "AUTH"
+        number=element.step, mechanism=element.mechanism or "AUTH"
     )
-    tiles.nest("auth.challenge", meaning, "RFC 4954 section 4", inner.spans, unit.mechanism)
+    tiles.nest("auth.challenge", meaning, "RFC 4954 section 4", inner.spans, element.mechanism)
 
 
-def _reply(tiles: Tiles, unit: Unit) -> None:
-    lines = cut(tiles.data, unit.start, unit.end)
-    meaning, source = _code(unit)
-    first = _reply_line(tiles.data, *lines[0], unit, number=0)
+def _reply(tiles: Tiles, element: Element) -> None:
+    lines = cut(tiles.data, element.start, element.end)
+    meaning, source = _code(element)
+    first = _reply_line(tiles.data, *lines[0], element, number=0)
     if len(lines) == 1:
-        tiles.nest("smtp.greeting" if unit.role is Role.GREETING else "smtp.reply", meaning, source, first, unit.code)
+        tiles.nest(
+            "smtp.greeting" if element.kind is ElementKind.GREETING else "smtp.reply",
+            meaning,
+            source,
+            first,
+            element.code,
+        )
         return
-    inner = Tiles(tiles.data, unit.start)
+    inner = Tiles(tiles.data, element.start)
     for number, (start, end) in enumerate(lines):
-        spans_of_line = first if number == 0 else _reply_line(tiles.data, start, end, unit, number=number)
+        spans_of_line = first if number == 0 else _reply_line(tiles.data, start, end, element, number=number)
         inner.nest(
             "smtp.reply.line", _("One line of a reply of several lines."), "RFC 5321 section 4.2.1", spans_of_line
         )
-    tiles.nest("smtp.greeting" if unit.role is Role.GREETING else "smtp.reply", meaning, source, inner.spans, unit.code)
+    tiles.nest(
+        "smtp.greeting" if element.kind is ElementKind.GREETING else "smtp.reply",
+        meaning,
+        source,
+        inner.spans,
+        element.code,
+    )
 
 
-def _code(unit: Unit) -> tuple[str, str]:
-    words = CODES.get(unit.code) or _CLASSES.get(unit.code[:1]) or "A code that SMTP does not have."
-    return _(words), _CODE_SOURCES.get(unit.code, "RFC 5321 section 4.2.3")
+def _code(element: Element) -> tuple[str, str]:
+    words = CODES.get(element.code) or _CLASSES.get(element.code[:1]) or "A code that SMTP does not have."
+    return _(words), _CODE_SOURCES.get(element.code, "RFC 5321 section 4.2.3")
 
 
-def _reply_line(data: bytes, start: int, end: int, unit: Unit, *, number: int) -> list[Span]:
+def _reply_line(data: bytes, start: int, end: int, element: Element, *, number: int) -> list[Span]:
     stop = without_line_end(data, start, end)
     tiles = Tiles(data, start)
-    tiles.add(min(start + 3, stop), "smtp.code", *_code(unit))
+    tiles.add(min(start + 3, stop), "smtp.code", *_code(element))
     more = data[tiles.at : tiles.at + 1] == b"-"
     meaning = (
         _("A hyphen: more lines of this reply follow.") if more else _("A space: this is the last line of the reply.")
     )
     tiles.add(min(tiles.at + 1, stop), "smtp.separator", meaning, "RFC 5321 section 4.2.1")
-    if unit.role is Role.GREETING and number == 0:
+    if element.kind is ElementKind.GREETING and number == 0:
         _server_name(tiles, stop, "smtp.greeting.server", _("The name of the server."))
-    elif unit.about in ("EHLO", "HELO") and unit.code == "250":
+    elif element.about in ("EHLO", "HELO") and element.code == "250":
         if number == 0:
             _server_name(tiles, stop, "smtp.ehlo.server", _("The name of the server."))
         else:
             _extension(tiles, stop)
     else:
-        _enhanced(tiles, stop, unit.code)
+        _enhanced(tiles, stop, element.code)
     tiles.add(stop, "smtp.reply.text", _("Words for people; programs go by the code."), "RFC 5321 section 4.2.1")
     line_end_span(tiles, end)
     return tiles.spans

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from labkit.capture import Capture, Flow
-from labkit.decode.conversation import Conversation, Kind, Line, Protocol
+from labkit.capture import Capture
+from labkit.decode.dissection import Dissection, Line, LineKind, Protocol
 from labkit.decode.exposure import Fact, Verdict
 from labkit.decode.spans import Span, leaves
 from labkit.errors import LabError
@@ -41,7 +41,7 @@ class Turn:
         return self.answered.text[:3]
 
 
-def smtp_flows(capture: Capture) -> tuple[Flow, ...]:
+def smtp_flows(capture: Capture) -> tuple[Dissection, ...]:
     """The SMTP connections that begin in the clear, in order."""
     return tuple(flow for flow in capture.flows if flow.protocol is Protocol.SMTP)
 
@@ -51,7 +51,7 @@ def turns(capture: Capture) -> tuple[Turn, ...]:
     return tuple(turn for flow in smtp_flows(capture) for turn in _turns(flow))
 
 
-def pop3_flows(capture: Capture) -> tuple[Flow, ...]:
+def pop3_flows(capture: Capture) -> tuple[Dissection, ...]:
     """The POP3 connections that begin in the clear, in order."""
     return tuple(flow for flow in capture.flows if flow.protocol is Protocol.POP3)
 
@@ -66,11 +66,11 @@ def opened_turns(capture: Capture) -> tuple[Turn, ...]:
     return tuple(turn for talk in opened(capture) for turn in _turns(talk))
 
 
-def _turns(flow: Flow | Conversation) -> Iterator[Turn]:
+def _turns(flow: Dissection) -> Iterator[Turn]:
     asked: Line | None = None
     for line in flow.lines:
         if line.side is Side.CLIENT:
-            asked = line if line.kind in {Kind.COMMAND, Kind.AUTH} else None
+            asked = line if line.kind in {LineKind.COMMAND, LineKind.AUTH} else None
         elif asked is not None:
             yield Turn(asked, line)
             asked = None
@@ -81,10 +81,10 @@ def was_sent(capture: Capture) -> bool:
     return any(map(_accepted, smtp_flows(capture)))
 
 
-def _accepted(flow: Flow) -> Line | None:
+def _accepted(flow: Dissection) -> Line | None:
     """The server's line that took a letter."""
     pairs = pairwise(flow.lines)
-    answers = (b for a, b in pairs if a.kind is Kind.MESSAGE and b.side is Side.SERVER)
+    answers = (b for a, b in pairs if a.kind is LineKind.MESSAGE and b.side is Side.SERVER)
     return next((line for line in answers if line.text.startswith("250")), None)
 
 
@@ -192,7 +192,7 @@ def spans(capture: Capture, lines: Sequence[Line]) -> tuple[tuple[Span, ...], ..
     )
 
 
-def every_span(*conversations: Conversation) -> Iterator[Span]:
+def every_span(*conversations: Dissection) -> Iterator[Span]:
     """All spans of both sides, outer ones before those inside them."""
     waiting = [
         span for talk in reversed(conversations) for side in reversed(Side) for span in reversed(talk.spans(side))
@@ -203,7 +203,7 @@ def every_span(*conversations: Conversation) -> Iterator[Span]:
         waiting.extend(reversed(span.children))
 
 
-def opened(capture: Capture) -> tuple[Conversation, ...]:
+def opened(capture: Capture) -> tuple[Dissection, ...]:
     """What the keys that came with a capture open of it, a conversation for each connection. Raises Missing."""
     unlocked = capture.unlock() if capture.keylog else capture
     found = tuple(flow.opened for flow in unlocked.flows if flow.opened)
@@ -214,7 +214,7 @@ def opened(capture: Capture) -> tuple[Conversation, ...]:
 
 def holds_a_letter(capture: Capture) -> bool:
     """Whether a client said something inside TLS that is as long as a letter, and longer than any step of a login."""
-    sessions = (flow.conversation.session for flow in capture.flows)
+    sessions = (flow.session for flow in capture.flows)
     records = (record for session in sessions if session for record in session.records)
     return any(
         record.encrypted and record.side is Side.CLIENT and record.end - record.start > _LONGER for record in records

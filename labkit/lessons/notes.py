@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from markupsafe import Markup
 
-from labkit.decode.conversation import Line
+from labkit.decode.dissection import Line
 from labkit.show.groups import ShownLine
 from labkit.show.marks import style_of
 from labkit.show.safe import block, fit, visible

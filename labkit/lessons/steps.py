@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labkit.capture import Capture
-from labkit.decode.conversation import Line
+from labkit.decode.dissection import Line
 from labkit.lessons.kinds import Kind
 from labkit.provider import Provider
 from labkit.texts import _

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from labkit.decode.conversation import Conversation, Kind, Line
+from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.spans import Span, Visibility, leaves
 from labkit.show.groups import application_data
 from labkit.show.marks import PROTOCOL, STYLES, Style, style, style_of
@@ -30,7 +30,7 @@ class ByteShare:
         return self.style.name == Visibility.HANDSHAKE
 
 
-def byte_shares(conversations: Iterable[Conversation]) -> tuple[ByteShare, ...]:
+def byte_shares(conversations: Iterable[Dissection]) -> tuple[ByteShare, ...]:
     """All bytes of some conversations; neighbours that look alike are one share."""
     pieces = (piece for conversation in conversations for piece in _pieces(conversation))
     return tuple(
@@ -47,14 +47,14 @@ def payload(found: Iterable[ByteShare]) -> str:
     return f"{total:,}"
 
 
-def _pieces(conversation: Conversation) -> Iterator[ByteShare]:
+def _pieces(conversation: Dissection) -> Iterator[ByteShare]:
     """A line of TLS as a whole; of any other line each innermost span."""
     secret = application_data(conversation)
     spans = {Side.CLIENT: _Ahead(conversation.client_spans), Side.SERVER: _Ahead(conversation.server_spans)}
     told = 0
     for line in conversation.lines:
         told += line.end - line.start
-        if line.kind is Kind.TLS:
+        if line.kind is LineKind.TLS:
             hidden = (line.side, line.start) in secret
             yield ByteShare(style(Visibility.HIDDEN if hidden else Visibility.HANDSHAKE), line.end - line.start)
         else:

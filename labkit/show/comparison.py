@@ -10,8 +10,8 @@ from itertools import zip_longest
 
 from markupsafe import Markup
 
-from labkit.decode.conversation import Conversation, Protocol
 from labkit.decode.cost import Cost
+from labkit.decode.dissection import Dissection, Protocol
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
 from labkit.show.byte_shares import byte_shares, payload
 from labkit.show.dialogue import Dialogue, ShownConversation, beyond, ends_of, parts, sides
@@ -33,7 +33,7 @@ class Session:
     """One exchange under one policy. title: the policy's title; exposure: what the conversations give away."""
 
     title: str
-    conversations: tuple[Conversation, ...]
+    conversations: tuple[Dissection, ...]
     exposure: Exposure
     cost: Cost
 
@@ -43,10 +43,10 @@ class Session:
 
 
 def titled(
-    shown: Sequence[Session] | Sequence[Conversation],
-) -> Iterator[tuple[str, tuple[Conversation, ...]]]:
+    shown: Sequence[Session] | Sequence[Dissection],
+) -> Iterator[tuple[str, tuple[Dissection, ...]]]:
     """What figures draw: a title and conversations for each session; the conversations of one capture are one session."""
-    alone = tuple(item for item in shown if isinstance(item, Conversation))
+    alone = tuple(item for item in shown if isinstance(item, Dissection))
     if alone:
         ends = {ends_of(conversation) for conversation in alone}
         yield ends.pop() if len(ends) == 1 else _("{count:,} connections").format(count=len(alone)), alone

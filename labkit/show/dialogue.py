@@ -6,7 +6,7 @@ from itertools import accumulate, islice, takewhile
 
 from markupsafe import Markup
 
-from labkit.decode.conversation import Conversation, Protocol
+from labkit.decode.dissection import Dissection, Protocol
 from labkit.show.groups import SHORT, Group, groups
 from labkit.show.marks import Style, legend, legend_text
 from labkit.show.safe import block, fit, glimpse, visible
@@ -47,22 +47,22 @@ def name_of(endpoint: Endpoint) -> str:
     return glimpse(endpoint.name or endpoint.address, LONGEST_NAME)
 
 
-def protocol_of(conversation: Conversation) -> str:
+def protocol_of(conversation: Dissection) -> str:
     """The protocol's name for people."""
     return NAMES.get(conversation.protocol, _("unknown protocol"))
 
 
-def ends_of(conversation: Conversation) -> str:
+def ends_of(conversation: Dissection) -> str:
     """Between whom the conversation is."""
     return f"{name_of(conversation.flow.client)} → {name_of(conversation.flow.server)}"
 
 
-def title_of(conversation: Conversation) -> str:
+def title_of(conversation: Dissection) -> str:
     """A conversation in a few words: protocol and both ends."""
     return f"{protocol_of(conversation)}  {ends_of(conversation)}"
 
 
-def with_opened(conversations: Iterable[Conversation]) -> Iterator[tuple[str, Conversation]]:
+def with_opened(conversations: Iterable[Dissection]) -> Iterator[tuple[str, Dissection]]:
     """The conversations that are shown, with their titles, and after each what a key log opened of it."""
     for conversation in islice(conversations, CONVERSATIONS):
         yield title_of(conversation), conversation
@@ -76,7 +76,7 @@ def more_connections(count: int) -> str:
     return _("… {count:,} more connections, in the capture").format(count=count) if count > 0 else ""
 
 
-def parts(conversations: Sequence[Conversation]) -> Iterator[ShownConversation]:
+def parts(conversations: Sequence[Dissection]) -> Iterator[ShownConversation]:
     """The conversations, ready to be shown."""
     room = HTML_LINES
     for title, conversation in with_opened(conversations):
@@ -86,7 +86,7 @@ def parts(conversations: Sequence[Conversation]) -> Iterator[ShownConversation]:
         yield ShownConversation(more, more, ())
 
 
-def _part(title: str, conversation: Conversation, room: int) -> tuple[ShownConversation, int]:
+def _part(title: str, conversation: Dissection, room: int) -> tuple[ShownConversation, int]:
     """As many groups as there is room for, in lines, and the room that is left."""
     found = groups(conversation)
     lines = accumulate(
@@ -111,7 +111,7 @@ def sides() -> dict[Side, str]:
 class Dialogue(View):
     """The dialogue of some conversations. whole: the text goes on where it would stop for a notebook."""
 
-    def __init__(self, conversations: Sequence[Conversation], *, whole: bool = False) -> None:
+    def __init__(self, conversations: Sequence[Dissection], *, whole: bool = False) -> None:
         self.title = _("Dialogue")
         self.conversations = tuple(conversations)
         self._most = HTML_GROUPS * SHORT if whole else TEXT_LINES
@@ -163,6 +163,6 @@ def _all_lines(part: ShownConversation) -> Iterator[str]:
             yield f"{side}   {group.more}"
 
 
-def dialogue(conversations: Sequence[Conversation]) -> Dialogue:
+def dialogue(conversations: Sequence[Dissection]) -> Dialogue:
     """What was said in these conversations, with the mark that says who could read each line."""
     return Dialogue(conversations)

@@ -11,7 +11,7 @@ from heapq import merge
 
 from markupsafe import Markup
 
-from labkit.decode.conversation import Conversation, Handshake
+from labkit.decode.dissection import Dissection, Handshake
 from labkit.decode.spans import Span
 from labkit.show.dialogue import CONVERSATIONS, more_connections, nothing, sides, with_opened
 from labkit.show.marks import Style, legend, style
@@ -68,7 +68,7 @@ class _Budget:
 class Explanation(View):
     """Every byte of some conversations, as trees."""
 
-    def __init__(self, conversations: Sequence[Conversation]) -> None:
+    def __init__(self, conversations: Sequence[Dissection]) -> None:
         self.title = _("Every byte explained")
         budget = _Budget(HTML_SPANS)
         trees = [_tree(title, conversation, budget) for title, conversation in _with_handshakes(conversations)]
@@ -101,7 +101,7 @@ class Explanation(View):
         return render("explain.html", values | {"nothing": nothing()})
 
 
-def _with_handshakes(conversations: Sequence[Conversation]) -> Iterator[tuple[str, Conversation | Handshake]]:
+def _with_handshakes(conversations: Sequence[Dissection]) -> Iterator[tuple[str, Dissection | Handshake]]:
     """The conversations with what a key log opened of them, the encrypted part of the handshake among it."""
     for title, conversation in with_opened(conversations):
         yield title, conversation
@@ -110,7 +110,7 @@ def _with_handshakes(conversations: Sequence[Conversation]) -> Iterator[tuple[st
             yield words.format(title=title), conversation.opened_handshake
 
 
-def _tree(title: str, conversation: Conversation | Handshake, budget: _Budget) -> Tree:
+def _tree(title: str, conversation: Dissection | Handshake, budget: _Budget) -> Tree:
     nodes = []
     refused = budget.refused
     for side, span in in_order(conversation):
@@ -121,14 +121,14 @@ def _tree(title: str, conversation: Conversation | Handshake, budget: _Budget) -
     return Tree(title, tuple(nodes), _("… {count:,} more spans, in the capture").format(count=left) if left else "")
 
 
-def in_order(conversation: Conversation | Handshake) -> Iterator[tuple[Side, Span]]:
+def in_order(conversation: Dissection | Handshake) -> Iterator[tuple[Side, Span]]:
     """The outermost spans of both sides, in the order of the wire: by the burst that brought their first byte."""
     both = (_numbered(conversation, side) for side in (Side.CLIENT, Side.SERVER))
     for _burst, side, span in merge(*both, key=lambda entry: entry[0]):
         yield side, span
 
 
-def _numbered(conversation: Conversation | Handshake, side: Side) -> Iterator[tuple[int, Side, Span]]:
+def _numbered(conversation: Dissection | Handshake, side: Side) -> Iterator[tuple[int, Side, Span]]:
     bursts = [(burst.start, number) for number, burst in enumerate(conversation.flow.bursts) if burst.side is side]
     starts = [start for start, _number in bursts]
     for span in conversation.spans(side):
@@ -162,6 +162,6 @@ def _text_lines(node: SpanNode, side: str, depth: int) -> Iterator[str]:
         yield from _text_lines(child, side, depth + 1)
 
 
-def explain(conversations: Sequence[Conversation]) -> Explanation:
+def explain(conversations: Sequence[Dissection]) -> Explanation:
     """Every byte of some conversations: hexadecimal beside meaning, nested."""
     return Explanation(conversations)

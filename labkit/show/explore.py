@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import islice, takewhile
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from labkit.decode.conversation import Conversation, Line
+from labkit.decode.dissection import Dissection, Line
 from labkit.decode.headers import frame_spans
 from labkit.decode.spans import Span, window
 from labkit.errors import expect
@@ -44,7 +44,7 @@ class Explorable(Protocol):
     @property
     def named_frames(self) -> Sequence[Frame]: ...
     @property
-    def conversations(self) -> tuple[Conversation, ...]: ...
+    def flows(self) -> tuple[Dissection, ...]: ...
     def explain(self) -> Explanation: ...
 
 
@@ -99,7 +99,7 @@ class PacketTree:
 class _Carried(NamedTuple):
     """Bytes [start, end) of what a side of a conversation sent. opened: they were inside TLS, and keys opened them."""
 
-    conversation: Conversation
+    conversation: Dissection
     side: Side
     start: int
     end: int
@@ -112,9 +112,9 @@ class Exploration:
     def __init__(self, capture: Explorable) -> None:
         self._frames = list(islice(capture.named_frames, PACKETS))
         self._in_all = len(capture.named_frames)
-        self._conversations = list(takewhile(self._begins_here, capture.conversations))
+        self._conversations = list(takewhile(self._begins_here, capture.flows))
 
-    def _begins_here(self, conversation: Conversation) -> bool:
+    def _begins_here(self, conversation: Dissection) -> bool:
         return next(iter(conversation.flow.packets), 0) <= len(self._frames)
 
     @property
@@ -177,7 +177,7 @@ class Exploration:
         ends = [end for each in self._conversations for end in (each.flow.client, each.flow.server)]
         return {(end.address, end.port): end for end in ends}
 
-    def _readings(self) -> Iterator[tuple[Conversation, bool]]:
+    def _readings(self) -> Iterator[tuple[Dissection, bool]]:
         """Every conversation, and after it what keys opened of it, with whether they did."""
         for conversation in self._conversations:
             yield conversation, False

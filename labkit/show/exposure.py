@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from labkit.decode.conversation import Conversation, Protocol
+from labkit.decode.dissection import Dissection, Protocol
 from labkit.decode.exposure import Exposure, Fact, Finding
 from labkit.show.dialogue import NAMES
 from labkit.show.marks import Style, style
@@ -33,7 +33,7 @@ def fact_name(fact: Fact) -> str:
     return _(fact.value)
 
 
-def where(finding: Finding, conversation: Conversation | None = None) -> str:
+def where(finding: Finding, conversation: Dissection | None = None) -> str:
     """The bytes that gave a fact away, told so that it repeats everywhere: by burst and by position within the stream.
 
     conversation: the one that the finding is about. Positions count from 0, and the last one is included; inside TLS
@@ -56,7 +56,7 @@ def where(finding: Finding, conversation: Conversation | None = None) -> str:
 class ExposureTable(View, Mapping[Fact, Finding]):
     """The exposure of one capture: a table, and a mapping from each fact to its finding."""
 
-    def __init__(self, exposure: Exposure, conversations: Sequence[Conversation]) -> None:
+    def __init__(self, exposure: Exposure, conversations: Sequence[Dissection]) -> None:
         self.title = _("What somebody on the way learns")
         self._exposure = exposure
         self.rows = tuple(_rows(exposure, conversations))
@@ -79,7 +79,7 @@ class ExposureTable(View, Mapping[Fact, Finding]):
         return render("exposure.html", {"title": self.title, "rows": self.rows})
 
 
-def _rows(exposure: Exposure, conversations: Sequence[Conversation]) -> Iterator[FactRow]:
+def _rows(exposure: Exposure, conversations: Sequence[Dissection]) -> Iterator[FactRow]:
     by_flow = {conversation.flow.number: conversation for conversation in conversations}
     for fact in Fact:
         finding = exposure.get(fact)
@@ -90,6 +90,6 @@ def _rows(exposure: Exposure, conversations: Sequence[Conversation]) -> Iterator
             )
 
 
-def exposure_table(exposure: Exposure, conversations: Sequence[Conversation] = ()) -> ExposureTable:
+def exposure_table(exposure: Exposure, conversations: Sequence[Dissection] = ()) -> ExposureTable:
     """What an eavesdropper learns. conversations: those it was computed from, so that "where" can name their protocols."""
     return ExposureTable(exposure, conversations)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from labkit.decode.conversation import Conversation, Kind, Line
+from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.spans import Visibility
 from labkit.show.marks import Style, style, style_of
 from labkit.texts import _
@@ -24,9 +24,9 @@ RECORD_HEADER = 5  # octets before a TLS record's payload (RFC 8446 section 5.1)
 
 # What tells most in a group: how a server lets people in, and whom a message is from, for, and about.
 TELLING = {
-    Kind.REPLY: re.compile(r"(?i)\d{3}[- ](?:AUTH|STARTTLS)\b"),
-    Kind.LISTING: re.compile(r"(?i)(?:SASL|STLS|USER)\b"),
-    Kind.MESSAGE: re.compile(r"(?i)(?:From|To|Subject):"),
+    LineKind.REPLY: re.compile(r"(?i)\d{3}[- ](?:AUTH|STARTTLS)\b"),
+    LineKind.LISTING: re.compile(r"(?i)(?:SASL|STLS|USER)\b"),
+    LineKind.MESSAGE: re.compile(r"(?i)(?:From|To|Subject):"),
 }
 NOTHING = re.compile(r"(?!)")
 
@@ -53,7 +53,7 @@ class Group:
     """
 
     side: Side
-    kind: Kind
+    kind: LineKind
     rows: tuple[ShownLine, ...]
     folded: tuple[ShownLine, ...]
     more: str
@@ -62,27 +62,27 @@ class Group:
     records: int = 0
 
 
-def groups(conversation: Conversation) -> tuple[Group, ...]:
+def groups(conversation: Dissection) -> tuple[Group, ...]:
     """The conversation's lines, gathered into groups, in the order of the wire."""
     secret = application_data(conversation)
     grouped = groupby(conversation.lines, _belongs(conversation, secret))
     return tuple(_group(tuple(lines), secret) for _key, lines in grouped)
 
 
-def application_data(conversation: Conversation) -> frozenset[tuple[Side, int]]:
+def application_data(conversation: Dissection) -> frozenset[tuple[Side, int]]:
     """Side and start of the TLS records that carry mail, as far as an eavesdropper can infer; all others set TLS up."""
     records = conversation.session.records if conversation.session else ()
     return frozenset((record.side, record.start) for record in records if record.application)
 
 
-def _belongs(conversation: Conversation, secret: frozenset[tuple[Side, int]]) -> Callable[[Line], object]:
+def _belongs(conversation: Dissection, secret: frozenset[tuple[Side, int]]) -> Callable[[Line], object]:
     """What lines of one group have in common."""
     replies = [reply.start for reply in conversation.replies]
 
     def key(line: Line) -> object:
-        if line.kind in {Kind.MESSAGE, Kind.LISTING}:
+        if line.kind in {LineKind.MESSAGE, LineKind.LISTING}:
             return line.side, line.kind
-        if line.kind is Kind.TLS:
+        if line.kind is LineKind.TLS:
             return line.side, line.kind, (line.side, line.start) in secret
         if line.side is Side.SERVER:
             return line.side, line.kind, bisect_right(replies, line.start)
@@ -95,7 +95,7 @@ def _group(lines: tuple[Line, ...], secret: frozenset[tuple[Side, int]]) -> Grou
     first = lines[0]
     if (first.side, first.start) in secret:
         return _ciphertext(lines)
-    if first.kind is Kind.TLS:
+    if first.kind is LineKind.TLS:
         return _handshake(lines)
     shown = set(lines if len(lines) <= SHORT else _telling(lines))
     rows = tuple(_row(line) for line in lines if line in shown)
@@ -121,7 +121,7 @@ def _telling(lines: tuple[Line, ...]) -> Iterator[Line]:
     """The lines that tell most, and the first one, except of a message, whose first line seldom tells anything."""
     telling = TELLING.get(lines[0].kind, NOTHING)
     marked = [line for line in lines if telling.match(line.text)][:SHORT]
-    if lines[0].kind is not Kind.MESSAGE or not marked:
+    if lines[0].kind is not LineKind.MESSAGE or not marked:
         yield lines[0]
     yield from marked
 
@@ -130,7 +130,7 @@ def _headline(lines: tuple[Line, ...]) -> ShownLine:
     """A reply is known by how it lets people in, a message by its subject, everything else by its first line."""
     telling = TELLING.get(lines[0].kind, NOTHING)
     marked = [line for line in lines if telling.match(line.text)]
-    if lines[0].kind is Kind.MESSAGE:
+    if lines[0].kind is LineKind.MESSAGE:
         marked = [line for line in marked if line.text.casefold().startswith("subject:")]
     best = marked[0] if marked else lines[0]
     words = _beginning(best.text)
@@ -153,7 +153,7 @@ def _ciphertext(lines: tuple[Line, ...]) -> Group:
     folded = records if len(lines) > 1 else ()
     more = _("… record by record") if folded else ""
     headline = ShownLine(shown.style, sized(payload))
-    return Group(lines[0].side, Kind.TLS, (shown,), folded, more, headline, payload, len(lines))
+    return Group(lines[0].side, LineKind.TLS, (shown,), folded, more, headline, payload, len(lines))
 
 
 def _handshake(lines: tuple[Line, ...]) -> Group:
@@ -165,4 +165,4 @@ def _handshake(lines: tuple[Line, ...]) -> Group:
     ordered = sorted(names, key=lambda name: name[1].startswith("ChangeCipherSpec"))
     rows = tuple(ShownLine(style(visibility), text) for visibility, text in ordered)
     more = _("… the rest of the handshake") if rows[1:] else ""
-    return Group(lines[0].side, Kind.TLS, rows[:1], rows[1:], more, rows[0], _size(lines))
+    return Group(lines[0].side, LineKind.TLS, rows[:1], rows[1:], more, rows[0], _size(lines))

@@ -10,7 +10,7 @@ from functools import reduce
 from itertools import groupby
 from operator import add
 
-from labkit.decode.conversation import Conversation, Kind
+from labkit.decode.dissection import Dissection, LineKind
 from labkit.show.comparison import Session, titled
 from labkit.show.dialogue import ends_of, more_connections, protocol_of, title_of
 from labkit.show.figure import Figure
@@ -62,7 +62,7 @@ class Lane:
     parts: tuple[LanePart, ...]
 
 
-def steps(conversation: Conversation) -> tuple[Step, ...]:
+def steps(conversation: Dissection) -> tuple[Step, ...]:
     """The arrows of a conversation."""
     found = groups(conversation)
     largest = max((group.size for group in found if group.records), default=0)
@@ -70,7 +70,7 @@ def steps(conversation: Conversation) -> tuple[Step, ...]:
     def sort(group: Group) -> str:
         if group.records:
             return "small" if group.size * SMALL < largest else "large"
-        telling = TELLING[Kind.REPLY].match(group.headline.text)
+        telling = TELLING[LineKind.REPLY].match(group.headline.text)
         return "words" if group.headline.style.name == PROTOCOL and not telling else "own"
 
     drawn = [step for kind, alike in groupby(found, sort) for step in _together(kind, tuple(alike))]
@@ -90,7 +90,7 @@ def _together(kind: str, found: Sequence[Group]) -> Iterator[Step]:
         yield Step(None, found[0].headline.style, words, hatched=True)
     else:
         for group in found:
-            yield Step(group.side, group.headline.style, group.headline.text, group.kind is Kind.TLS)
+            yield Step(group.side, group.headline.style, group.headline.text, group.kind is LineKind.TLS)
 
 
 def _word(group: Group) -> str:
@@ -208,12 +208,12 @@ def _in_words(found: Iterable[Step]) -> str:
     return "; ".join(f"{arrows[step.side]} {step.style.mark} {fit(visible(step.words), WORDS)}" for step in found)
 
 
-def ladder(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "") -> Ladder:
+def ladder(shown: Sequence[Session] | Sequence[Dissection], *, engine: str = "") -> Ladder:
     """Lanes side by side, one for each session; a capture's conversations are one lane. engine: what made the packets."""
     return Ladder([_lane(title, conversations) for title, conversations in titled(shown)], engine)
 
 
-def _lane(title: str, conversations: Sequence[Conversation]) -> Lane:
+def _lane(title: str, conversations: Sequence[Dissection]) -> Lane:
     between_two = len(set(map(ends_of, conversations))) == 1
     name = protocol_of if between_two else title_of
     drawn = [LanePart(name(conversation), steps(conversation)) for conversation in conversations[:PARTS]]

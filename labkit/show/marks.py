@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from labkit.decode.conversation import Kind, Line
+from labkit.decode.dissection import Line, LineKind
 from labkit.decode.exposure import Verdict
 from labkit.decode.spans import Visibility
 from labkit.texts import _
@@ -55,7 +55,9 @@ STYLES: Mapping[str, Style] = MappingProxyType({style.name: style for style in _
 # Commands whose argument says who somebody is or what they know. All other readable commands and replies are
 # protocol words: anybody can read them too, but they are the same for everybody.
 PERSONAL = frozenset({"MAIL", "RCPT", "VRFY", "EXPN", "USER", "PASS", "APOP", "AUTH"})
-TELLING = frozenset({Kind.MESSAGE, Kind.AUTH, Kind.TLS, Kind.UNKNOWN})  # none of these is a protocol's own word
+TELLING = frozenset(
+    {LineKind.MESSAGE, LineKind.AUTH, LineKind.TLS, LineKind.UNKNOWN}
+)  # none of these is a protocol's own word
 
 
 def style(what: Verdict | Visibility) -> Style:
@@ -65,7 +67,7 @@ def style(what: Verdict | Visibility) -> Style:
 
 def style_of(line: Line) -> Style:
     """How a line of a dialogue is shown: by its visibility, and protocol words apart from what is about people."""
-    telling = line.kind in TELLING or (line.kind is Kind.COMMAND and verb(line) in PERSONAL)
+    telling = line.kind in TELLING or (line.kind is LineKind.COMMAND and verb(line) in PERSONAL)
     if line.visibility is Visibility.READABLE and not telling:
         return STYLES[PROTOCOL]
     return style(line.visibility)

@@ -6,12 +6,12 @@ Packet numbers here are those of the capture file, as Wireshark counts them; the
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from labkit.decode.conversation import Conversation
 from labkit.decode.cost import Cost
+from labkit.decode.dissection import Dissection
 from labkit.decode.exposure import Exposure
 
 
-def _dialogue(conversation: Conversation) -> dict[str, Any]:
+def _dialogue(conversation: Dissection) -> dict[str, Any]:
     return {
         "commands": [
             {"verb": command.verb, "argument": command.argument, "packet": command.packet}
@@ -21,7 +21,7 @@ def _dialogue(conversation: Conversation) -> dict[str, Any]:
     }
 
 
-def _flow(conversation: Conversation) -> dict[str, Any]:
+def _flow(conversation: Dissection) -> dict[str, Any]:
     tls = conversation.tls
     return {
         "client": str(conversation.flow.client),
@@ -51,7 +51,7 @@ def report(
     engine: str,
     packets: int,
     notes: Sequence[str],
-    conversations: Iterable[Conversation],
+    conversations: Iterable[Dissection],
     exposure: Exposure,
     cost: Cost,
 ) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby
 
-from labkit.decode.conversation import Conversation
+from labkit.decode.dissection import Dissection
 from labkit.show.byte_shares import ByteShare, byte_shares, payload
 from labkit.show.comparison import Session
 from labkit.show.dialogue import more_connections, protocol_of
@@ -192,13 +192,13 @@ def _step(span: float) -> int:
         power *= 10
 
 
-def strip(shown: Sequence[Session] | Sequence[Conversation], *, engine: str = "") -> Strip:
+def strip(shown: Sequence[Session] | Sequence[Dissection], *, engine: str = "") -> Strip:
     """What the bytes are, one bar for each session, or for each conversation of a capture. engine: what made the packets."""
     more = more_connections(len(shown) - BARS)
     return Strip([*map(_bar, shown[:BARS]), *([Bar(more, ())] if more else [])], engine)
 
 
-def _bar(item: Session | Conversation) -> Bar:
+def _bar(item: Session | Dissection) -> Bar:
     if isinstance(item, Session):
         return Bar(item.title, byte_shares(item.conversations))
     return Bar(protocol_of(item), byte_shares([item]))

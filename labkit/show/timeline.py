@@ -8,7 +8,7 @@ drawn, because it never repeats; the order is what gives a protocol away.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from labkit.decode.conversation import Conversation, Kind
+from labkit.decode.dissection import Dissection, LineKind
 from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
 from labkit.show.groups import Group, groups, sized
@@ -48,7 +48,7 @@ class Panel:
     left_out: int
 
 
-def bursts(conversation: Conversation) -> Iterator[DrawnBurst]:
+def bursts(conversation: Dissection) -> Iterator[DrawnBurst]:
     """The bursts of a conversation, each with the style of what is easiest to learn from it."""
     pending: list[Group] = []
     for group in groups(conversation):
@@ -61,7 +61,7 @@ def bursts(conversation: Conversation) -> Iterator[DrawnBurst]:
 
 
 def _burst(found: Sequence[Group]) -> DrawnBurst:
-    mail = [group for group in found if group.kind is not Kind.TLS or group.records]
+    mail = [group for group in found if group.kind is not LineKind.TLS or group.records]
     if not mail:
         return DrawnBurst(found[0].side, STYLES["handshake"], None)
     styles = legend(group.headline.style for group in mail)
@@ -72,7 +72,7 @@ def _burst(found: Sequence[Group]) -> DrawnBurst:
 class Timeline(Figure):
     """Bars up and down, one panel for each conversation."""
 
-    def __init__(self, conversations: Sequence[Conversation], engine: str) -> None:
+    def __init__(self, conversations: Sequence[Dissection], engine: str) -> None:
         super().__init__(engine)
         self.title = _("Who speaks, in which order, and how much")
         self.panels = tuple(map(_panel, conversations[:PANELS]))
@@ -118,7 +118,7 @@ def _in_words(burst: DrawnBurst) -> str:
     return f"{arrow}{burst.style.mark}" + ("" if burst.size is None else f"{burst.size:,}")
 
 
-def _panel(conversation: Conversation) -> Panel:
+def _panel(conversation: Dissection) -> Panel:
     found = tuple(bursts(conversation))
     return Panel(protocol_of(conversation), found[:BURSTS], max(len(found) - BURSTS, 0))
 
@@ -152,6 +152,6 @@ def _draw_burst(sheet: Sheet, burst: DrawnBurst, x: float, middle: float, pitch:
         sheet.text(x + pitch / 2, tip + up * BEYOND, f"{burst.size:,}", size=10, across=CENTER, along=MIDDLE)
 
 
-def timeline(conversations: Sequence[Conversation], *, engine: str = "") -> Timeline:
+def timeline(conversations: Sequence[Dissection], *, engine: str = "") -> Timeline:
     """What traffic analysis sees of a capture. engine: what made the packets."""
     return Timeline(conversations, engine)

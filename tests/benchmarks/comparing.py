@@ -55,7 +55,7 @@ def comparing() -> None:
 
     def exposures() -> None:
         for capture in captures:
-            expose(capture._converse())
+            expose(capture._dissect())
 
     print(f"exposure of its four sessions: {1000 * seconds(exposures):.1f} ms  goal < 50 ms")
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.decode import decrypt, tls
-from labkit.decode.conversation import converse
+from labkit.decode.dissection import dissect
 from labkit.decode.spans import Visibility, leaves, untiled
 from labkit.decode.tls_spans import handshake_spans
 from labkit.errors import BadKeyLog
@@ -146,7 +146,7 @@ def test_the_encrypted_handshake_can_be_explained(modern: Exchange) -> None:
     assert set(names[4:]) == {"NewSessionTicket"}
     assert {leaf.visibility for leaf in leaves(spans)} == {Visibility.HIDDEN}
     assert not [leaf for leaf in leaves(spans) if leaf.field.endswith(".rest")]
-    shaken = converse(
+    shaken = dissect(
         flow_from(modern.client, modern.server, 465), keylog=decrypt.parse_keylog(modern.keylog)
     ).opened_handshake
     assert shaken is not None

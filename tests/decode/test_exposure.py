@@ -8,8 +8,8 @@ from email.message import EmailMessage
 
 import pytest
 
-from labkit.decode.conversation import Conversation, converse
 from labkit.decode.decrypt import parse_keylog
+from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import SOURCES, Exposure, Fact, Verdict, expose
 from labkit.wire.flows import Gap, Side
 from tests.decode.conftest import C, S, flow_from, flow_of
@@ -87,7 +87,7 @@ OAUTHBEARER = b"n,a=hanako,\x01host=mail.example\x01port=25\x01auth=Bearer ya29.
 
 
 def exposed(*sessions: tuple[int, Turns]) -> Exposure:
-    return expose(converse(flow_of(said, port=port, number=number)) for number, (port, said) in enumerate(sessions, 1))
+    return expose(dissect(flow_of(said, port=port, number=number)) for number, (port, said) in enumerate(sessions, 1))
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_message_with_a_hole_is_larger_than_what_was_captured() -> None:
     said = sending(message)
     hole = sum(len(octets) for side, octets in said[:-4] if side is C) + 40
     flow = flow_of(said, gaps={C: (Gap(hole, 100),)})
-    assert expose([converse(flow)])[Fact.MESSAGE_SIZE].value == f"at least {len(message)} octets"
+    assert expose([dissect(flow)])[Fact.MESSAGE_SIZE].value == f"at least {len(message)} octets"
 
 
 @pytest.mark.parametrize("declared", ["9" * 5000, "²", "-1", ""])
@@ -324,7 +324,7 @@ def test_encodings_are_called_encodings() -> None:
 def test_the_bytes_that_gave_a_fact_away() -> None:
     said = sending(a_letter(), PLAIN)
     flow = flow_of(said)
-    for finding in expose([converse(flow)]).values():
+    for finding in expose([dissect(flow)]).values():
         if finding.verdict is Verdict.NOT_SENT:
             assert (finding.flow, finding.side, finding.packet, finding.start) == (None, None, None, None)
             continue
@@ -335,14 +335,14 @@ def test_the_bytes_that_gave_a_fact_away() -> None:
         burst = flow.bursts[(finding.burst or 0) - 1]
         assert burst.side is finding.side
         assert burst.start <= finding.start < burst.end
-    password = expose([converse(flow)])[Fact.PASSWORD]
+    password = expose([dissect(flow)])[Fact.PASSWORD]
     shown = flow.client_stream.data[password.start : password.end]
     assert base64.b64encode(b"\0hanako\0secret").endswith(shown)
 
 
 def test_facts_do_not_depend_on_how_tcp_cut_the_bytes() -> None:
     said = sending(a_letter(), PLAIN)
-    whole, pieces = (expose([converse(flow_of(said, cuts=cut))]) for cut in ((), (7, 100, 3)))
+    whole, pieces = (expose([dissect(flow_of(said, cuts=cut))]) for cut in ((), (7, 100, 3)))
     for fact in Fact:
         one, other = whole[fact], pieces[fact]
         assert (one.verdict, one.value, one.burst, one.start) == (other.verdict, other.value, other.burst, other.start)
@@ -360,7 +360,7 @@ def test_under_tls_there_is_a_name_and_a_bound(maker: Maker, version: ssl.TLSVer
     said = reading(message, USER_PASS) if reads else sending(message, PLAIN)
     made = maker.exchange(maker.contexts(version), said)
     flow = flow_from(made.client, made.server, 995 if reads else 465)
-    exposure = expose([converse(flow)])
+    exposure = expose([dissect(flow)])
     hidden = {fact for fact, finding in exposure.items() if finding.verdict is Verdict.HIDDEN}
     assert hidden == set(Fact) - {Fact.SERVER_NAME, Fact.MESSAGE_SIZE, *([Fact.CLIENT_NAME] if reads else [])}
     assert (exposure[Fact.SERVER_NAME].verdict, exposure[Fact.SERVER_NAME].value) == (Verdict.READABLE, "mail.example")
@@ -371,20 +371,20 @@ def test_under_tls_there_is_a_name_and_a_bound(maker: Maker, version: ssl.TLSVer
     plaintext += 2 if version is ssl.TLSVersion.TLSv1_3 else 0  # the closing alert looks like data
     assert size.side is said_by
     assert size.value == f"at most {plaintext} octets"
-    assert expose([converse(flow, keylog=parse_keylog(made.keylog))]) == exposure
+    assert expose([dissect(flow, keylog=parse_keylog(made.keylog))]) == exposure
 
 
 def test_a_readable_flow_beside_a_sealed_one_counts(maker: Maker) -> None:
     made = maker.exchange(maker.contexts(ssl.TLSVersion.TLSv1_3), sending(a_letter(), PLAIN))
-    sealed = converse(flow_from(made.client, made.server, 465))
-    exposure = expose([sealed, converse(flow_of(reading(a_letter(), APOP), port=110, number=2))])
+    sealed = dissect(flow_from(made.client, made.server, 465))
+    exposure = expose([sealed, dissect(flow_of(reading(a_letter(), APOP), port=110, number=2))])
     assert (exposure[Fact.LOGIN_NAME].verdict, exposure[Fact.LOGIN_NAME].flow) == (Verdict.READABLE, 2)
     assert exposure[Fact.PASSWORD].verdict is Verdict.GUESSABLE
     assert exposure[Fact.CLIENT_NAME].verdict is Verdict.HIDDEN
 
 
 def test_a_handshake_alone_hides_nothing() -> None:
-    hello = converse(flow_of([(C, b"\x16\x03\x01\x00\x02\x01\x00"), (S, b"\x15\x03\x03\x00\x02\x02\x28")], port=465))
+    hello = dissect(flow_of([(C, b"\x16\x03\x01\x00\x02\x01\x00"), (S, b"\x15\x03\x03\x00\x02\x02\x28")], port=465))
     assert {finding.verdict for finding in expose([hello]).values()} == {Verdict.NOT_SENT}
 
 
@@ -399,7 +399,7 @@ def test_four_sessions_are_judged_in_time() -> None:
     best = 1.0
     for _round in range(5):
         before = time.perf_counter()
-        conversations: list[Conversation] = [converse(flow) for flow in flows]
+        conversations: list[Dissection] = [dissect(flow) for flow in flows]
         expose(conversations)
         best = min(best, time.perf_counter() - before)
     assert best < 0.05

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from labkit.decode.conversation import converse
+from labkit.decode.dissection import dissect
 from labkit.decode.fields import how_long, octets
 from labkit.decode.spans import leaves
 from labkit.wire.flows import Side
@@ -26,7 +26,7 @@ def test_octets_in_words(count: int, words: str) -> None:
     ],
 )
 def test_one_of_something_is_told_in_the_singular(port: int, said: list[tuple[Side, bytes]]) -> None:
-    conversation = converse(flow_of(said, port=port))
+    conversation = dissect(flow_of(said, port=port))
     told = [line.text for line in conversation.lines]
     for side in Side:
         told += [span.value + span.meaning for top in conversation.spans(side) for span in (top, *leaves([top]))]

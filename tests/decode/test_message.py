@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.decode.conversation import converse
+from labkit.decode.dissection import dissect
 from labkit.decode.message import content, from_base64, in_charset, message, stuffed, unfold_words
 from labkit.decode.spans import Span, Visibility, leaves, untiled
 from tests.conftest import examples
@@ -163,7 +163,7 @@ def test_a_message_in_several_chunks_is_one_message() -> None:
     for number, piece in enumerate(pieces):
         last = b" LAST" if number == 2 else b""
         said += [(C, b"BDAT %d%s\r\n" % (len(piece), last) + piece), (S, b"250 ok\r\n")]
-    conversation = converse(flow_of(said))
+    conversation = dissect(flow_of(said))
     data = conversation.flow.client_stream.data
     assert untiled(conversation.client_spans, 0, len(data)) == ""
     told = {span.field: span.value for span in leaves(conversation.client_spans)}

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from labkit.decode import pop3
-from labkit.decode.conversation import Conversation, Kind, converse
+from labkit.decode.dissection import Dissection, LineKind, dissect
 from labkit.decode.spans import Span, Visibility, leaves, untiled
 from labkit.wire.flows import Gap, Side
 from tests.decode.conftest import C, S, flow_of
@@ -13,15 +13,15 @@ from tests.decode.conftest import C, S, flow_of
 GREETING = (S, b"+OK POP3 server ready <1896.697170952@dbc.mtview.ca.us>\r\n")
 
 
-def session(*said: tuple[Side, bytes]) -> Conversation:
-    return converse(flow_of([GREETING, *said], port=110))
+def session(*said: tuple[Side, bytes]) -> Dissection:
+    return dissect(flow_of([GREETING, *said], port=110))
 
 
-def verbs(conversation: Conversation) -> list[str]:
+def verbs(conversation: Dissection) -> list[str]:
     return [command.verb for command in conversation.commands]
 
 
-def spans(conversation: Conversation, side: Side) -> dict[str, Span]:
+def spans(conversation: Dissection, side: Side) -> dict[str, Span]:
     assert untiled(conversation.spans(side), 0, len(conversation.flow.stream(side).data)) == ""
     return {span.field: span for span in leaves(conversation.spans(side))}
 
@@ -54,8 +54,8 @@ def test_the_example_session_of_rfc_1939() -> None:
     assert (server["pop3.list.number"].value, server["pop3.list.size"].value) == ("2", "200")
     assert "message.stuffing" in server
     kinds = [line.kind for line in conversation.lines if line.side is S]
-    assert kinds.count(Kind.LISTING) == 3
-    assert kinds.count(Kind.MESSAGE) == 5
+    assert kinds.count(LineKind.LISTING) == 3
+    assert kinds.count(LineKind.MESSAGE) == 5
 
 
 @pytest.mark.parametrize(("announced", "words"), [(23, "exactly 23 came"), (30, "; 23 came")])
@@ -132,17 +132,17 @@ def test_an_unknown_command_with_an_answer_of_several_lines() -> None:
 
 def test_a_capture_without_the_greeting() -> None:
     said = [(C, b"CAPA\r\n"), (S, b"+OK\r\nTOP\r\n.\r\n"), (C, b"STAT\r\n"), (S, b"+OK 1 2\r\n")]
-    conversation = converse(flow_of(said, port=110))
+    conversation = dissect(flow_of(said, port=110))
     assert [reply.code for reply in conversation.replies] == ["+OK", "+OK"]
     assert spans(conversation, S)["pop3.stat.count"].value == "1"
 
 
 def test_one_side_only() -> None:
     server = b"+OK hello\r\n+OK\r\n+OK 12 octets\r\nSubject: x\r\n\r\nhi\r\n.\r\n+OK\r\n1 5\r\n.\r\n-ERR no\r\n"
-    conversation = converse(flow_of([(S, server)], port=110))
+    conversation = dissect(flow_of([(S, server)], port=110))
     assert [reply.code for reply in conversation.replies] == ["+OK", "+OK", "+OK", "+OK", "-ERR"]
     assert spans(conversation, S)["message.subject"].value == "x"
-    client = converse(flow_of([(C, b"USER a\r\nPASS b\r\nRETR 1\r\nQUIT\r\n")], port=110))
+    client = dissect(flow_of([(C, b"USER a\r\nPASS b\r\nRETR 1\r\nQUIT\r\n")], port=110))
     assert verbs(client) == ["USER", "PASS", "RETR", "QUIT"]
 
 
@@ -156,7 +156,7 @@ def test_decoding_goes_on_after_a_gap() -> None:
         (S, b"+OK 1 2\r\n"),
     ]
     at = len(GREETING[1]) + len(b"+OK\r\nSubj")
-    conversation = converse(flow_of(said, port=110, gaps={S: (Gap(at, 700),)}))
+    conversation = dissect(flow_of(said, port=110, gaps={S: (Gap(at, 700),)}))
     assert verbs(conversation) == ["RETR", "STAT"]
     assert [reply.code for reply in conversation.replies] == ["+OK", "+OK", "+OK"]
 

@@ -11,7 +11,7 @@ from types import FrameType
 import pytest
 
 from labkit.decode import exposure
-from labkit.decode.conversation import converse
+from labkit.decode.dissection import dissect
 from labkit.decode.exposure import expose
 from labkit.decode.lines import Terminators
 from labkit.show.dialogue import dialogue
@@ -75,13 +75,13 @@ SHAPES: dict[str, tuple[int, Callable[[int], Turns]]] = {
     "what is no record": (465, lambda n: [(C, CLEAR + b"\x17\x03\x03\x00\x01z\x00" * n), (S, CLEAR)]),
 }
 WORK: dict[str, Callable[[Flow], object]] = {
-    "commands": lambda flow: converse(flow).commands,
-    "replies": lambda flow: converse(flow).replies,
-    "spans": lambda flow: [converse(flow).spans(side) for side in Side],
-    "lines": lambda flow: converse(flow).lines,
-    "exposure": lambda flow: expose([converse(flow)]),
-    "dialogue": lambda flow: dialogue([converse(flow)]).text(),
-    "explanation": lambda flow: explain([converse(flow)]).text(),
+    "commands": lambda flow: dissect(flow).commands,
+    "replies": lambda flow: dissect(flow).replies,
+    "spans": lambda flow: [dissect(flow).spans(side) for side in Side],
+    "lines": lambda flow: dissect(flow).lines,
+    "exposure": lambda flow: expose([dissect(flow)]),
+    "dialogue": lambda flow: dialogue([dissect(flow)]).text(),
+    "explanation": lambda flow: explain([dissect(flow)]).text(),
 }
 
 
@@ -143,5 +143,5 @@ def test_a_message_in_many_chunks_is_tidied_once(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(exposure, "_neat", tidy_and_note)
     _port, turns = SHAPES["chunks"]
-    expose([converse(flow_of(turns(200)))])
+    expose([dissect(flow_of(turns(200)))])
     assert 0 < len(tidied) <= len(exposure.Fact)

@@ -3,8 +3,8 @@
 import pytest
 
 from labkit.decode import smtp
-from labkit.decode.conversation import Conversation, Kind, converse
-from labkit.decode.lines import Role
+from labkit.decode.dissection import Dissection, LineKind, dissect
+from labkit.decode.lines import ElementKind
 from labkit.decode.spans import Visibility, leaves, untiled
 from labkit.wire.flows import Gap, Side
 from tests.decode.conftest import C, S, flow_of
@@ -12,21 +12,21 @@ from tests.decode.conftest import C, S, flow_of
 HELLO = [(S, b"220 mail.example ESMTP\r\n"), (C, b"EHLO client.example\r\n"), (S, b"250-mail.example\r\n250 HELP\r\n")]
 
 
-def verbs(conversation: Conversation) -> list[str]:
+def verbs(conversation: Dissection) -> list[str]:
     return [command.verb for command in conversation.commands]
 
 
-def codes(conversation: Conversation) -> list[str]:
+def codes(conversation: Dissection) -> list[str]:
     return [reply.code for reply in conversation.replies]
 
 
-def fields(conversation: Conversation, side: Side = C) -> dict[str, str]:
+def fields(conversation: Dissection, side: Side = C) -> dict[str, str]:
     assert untiled(conversation.spans(side), 0, len(conversation.flow.stream(side).data)) == ""
     return {span.field: span.value for span in leaves(conversation.spans(side))}
 
 
 def test_the_scenario_of_rfc_5321_appendix_d1() -> None:
-    conversation = converse(
+    conversation = dissect(
         flow_of(
             [
                 (S, b"220 foo.com Simple Mail Transfer Service Ready\r\n"),
@@ -57,7 +57,7 @@ def test_the_scenario_of_rfc_5321_appendix_d1() -> None:
     ]
     assert codes(conversation) == ["220", "250", "250", "250", "550", "354", "250", "221"]
     assert conversation.replies[1].text == "foo.com greets bar.com\n8BITMIME\nSIZE\nDSN\nHELP"
-    assert [line.text for line in conversation.lines if line.kind is Kind.MESSAGE] == [
+    assert [line.text for line in conversation.lines if line.kind is LineKind.MESSAGE] == [
         "Blah blah blah...",
         "...etc. etc. etc.",
         ".",
@@ -79,14 +79,14 @@ def test_a_message_may_hold_lines_that_look_like_commands() -> None:
         (C, b"DATA\r\nQUIT\r\n.\r\nRSET\r\n"),
         (S, b"250 ok\r\n250 ok\r\n"),
     ]
-    assert verbs(converse(flow_of(said))) == ["EHLO", "DATA", "RSET"]
+    assert verbs(dissect(flow_of(said))) == ["EHLO", "DATA", "RSET"]
 
 
 def test_a_refused_data_brings_no_message() -> None:
     said = [*HELLO, (C, b"MAIL FROM:<a@b>\r\nDATA\r\nRSET\r\n"), (S, b"550 no\r\n503 no\r\n250 ok\r\n")]
-    conversation = converse(flow_of(said))
+    conversation = dissect(flow_of(said))
     assert verbs(conversation) == ["EHLO", "MAIL", "DATA", "RSET"]
-    assert all(line.kind is not Kind.MESSAGE for line in conversation.lines)
+    assert all(line.kind is not LineKind.MESSAGE for line in conversation.lines)
 
 
 def test_only_crlf_dot_crlf_ends_a_message() -> None:
@@ -98,7 +98,7 @@ def test_only_crlf_dot_crlf_ends_a_message() -> None:
         (C, inside + b"\r\n.\r\nQUIT\r\n"),
         (S, b"250 ok\r\n221 bye\r\n"),
     ]
-    assert verbs(converse(flow_of(said))) == ["EHLO", "DATA", "QUIT"]
+    assert verbs(dissect(flow_of(said))) == ["EHLO", "DATA", "QUIT"]
 
 
 def test_chunks_are_counted_and_not_read() -> None:
@@ -107,7 +107,7 @@ def test_chunks_are_counted_and_not_read() -> None:
         (C, b"BDAT 8\r\nQUIT\r\n\r\nBDAT 6 LAST\r\nRSET\r\nQUIT\r\n"),
         (S, b"250 8 octets\r\n250 done\r\n221 bye\r\n"),
     ]
-    conversation = converse(flow_of(said))
+    conversation = dissect(flow_of(said))
     assert [(command.verb, command.argument) for command in conversation.commands] == [
         ("EHLO", "client.example"),
         ("BDAT", "8"),
@@ -138,12 +138,12 @@ def test_chunks_are_counted_and_not_read() -> None:
     ],
 )  # fmt: skip
 def test_auth_lines_are_no_commands(said: list[tuple[Side, bytes]], expected: dict[str, str]) -> None:
-    conversation = converse(flow_of([*HELLO, *said]))
+    conversation = dissect(flow_of([*HELLO, *said]))
     assert verbs(conversation) == ["EHLO", "AUTH", "QUIT"]
     told = fields(conversation)
     assert expected.items() <= told.items()
     secret = next(line for line in conversation.lines if "c2VjcmV0" in line.text or "AGhhb" in line.text)
-    assert (secret.kind, secret.visibility) == (Kind.AUTH, Visibility.ENCODED)
+    assert (secret.kind, secret.visibility) == (LineKind.AUTH, Visibility.ENCODED)
 
 
 def test_a_refused_auth_does_not_eat_the_next_command() -> None:
@@ -154,7 +154,7 @@ def test_a_refused_auth_does_not_eat_the_next_command() -> None:
         (C, b"MAIL FROM:<a@b>\r\n"),
         (S, b"530 no\r\n"),
     ]
-    conversation = converse(flow_of(said))
+    conversation = dissect(flow_of(said))
     assert verbs(conversation) == ["EHLO", "AUTH", "MAIL"]
     told = fields(conversation, S)
     assert told["smtp.enhanced"] == "5.5.4"
@@ -172,12 +172,12 @@ def test_a_refused_auth_does_not_eat_the_next_command() -> None:
 )
 def test_an_enhanced_code_agrees_with_the_code(reply: bytes, kept: bool) -> None:
     said = [*HELLO, (C, b"NOOP\r\n"), (S, reply + b"\r\n")]  # RFC 2034 section 4
-    assert ("smtp.enhanced" in fields(converse(flow_of(said)), S)) is kept
+    assert ("smtp.enhanced" in fields(dissect(flow_of(said)), S)) is kept
 
 
 def test_parameters_of_mail_and_rcpt() -> None:
     line = b'MAIL FROM:<"a > b"@x.example> SIZE=1200 BODY=8BITMIME SMTPUTF8 AUTH=<> X=1\r\n'
-    told = fields(converse(flow_of([*HELLO, (C, line), (S, b"250 ok\r\n")])))
+    told = fields(dissect(flow_of([*HELLO, (C, line), (S, b"250 ok\r\n")])))
     assert told["smtp.mail.sender.local-part"] == '"a > b"'
     assert told["smtp.parameter.size.value"] == "1200"
     assert told["smtp.parameter.body.value"] == "8BITMIME"
@@ -189,14 +189,14 @@ def test_parameters_of_mail_and_rcpt() -> None:
 def test_extensions_have_a_meaning_each() -> None:
     answer = b"".join(b"250-" + key.encode() + b" 1\r\n" for key in smtp.EXTENSIONS)
     said = [(S, b"220 x\r\n"), (C, b"EHLO x\r\n"), (S, b"250-x\r\n" + answer + b"250 XNEW\r\n")]
-    told = fields(converse(flow_of(said)), S)
+    told = fields(dissect(flow_of(said)), S)
     assert all(f"smtp.ehlo.{key.lower()}.keyword" in told for key in smtp.EXTENSIONS)
     assert told["smtp.ehlo.other.keyword"] == "XNEW"
 
 
 def test_a_source_route_is_not_taken_for_the_mailbox() -> None:
     told = fields(
-        converse(flow_of([*HELLO, (C, b"RCPT TO:<@a.example,@b.example:taro@c.example>\r\n"), (S, b"250 ok\r\n")]))
+        dissect(flow_of([*HELLO, (C, b"RCPT TO:<@a.example,@b.example:taro@c.example>\r\n"), (S, b"250 ok\r\n")]))
     )
     assert told["smtp.rcpt.recipient.route"] == "@a.example,@b.example:"
     assert told["smtp.rcpt.recipient.local-part"] == "taro"
@@ -212,15 +212,15 @@ def test_a_capture_that_begins_inside_a_message() -> None:
         (C, b"MAIL FROM:<a@b>\r\n"),
         (S, b"250 ok\r\n"),
     ]
-    conversation = converse(flow_of(said, opened=False))
+    conversation = dissect(flow_of(said, opened=False))
     assert verbs(conversation) == ["MAIL"]
-    assert [line.kind for line in conversation.lines][:3] == [Kind.MESSAGE] * 3
+    assert [line.kind for line in conversation.lines][:3] == [LineKind.MESSAGE] * 3
 
 
 def test_one_side_only() -> None:
     client = b"EHLO x\r\nAUTH LOGIN\r\naGFuYWtv\r\nc2VjcmV0\r\nMAIL FROM:<a@b>\r\nDATA\r\n"
     client += b"Subject: x\r\n\r\nQUIT\r\n.\r\nQUIT\r\n"
-    conversation = converse(flow_of([(C, client)]))
+    conversation = dissect(flow_of([(C, client)]))
     assert verbs(conversation) == ["EHLO", "AUTH", "MAIL", "DATA", "QUIT"]
     assert fields(conversation)["sasl.login.password"] == "secret"
 
@@ -234,7 +234,7 @@ def test_decoding_goes_on_after_a_gap() -> None:
         (C, b"hi\r\n.\r\nQUIT\r\n"),
     ]
     at = len(b"EHLO client.example\r\nMAIL FR")
-    conversation = converse(flow_of(said, gaps={C: (Gap(at, 9),)}))
+    conversation = dissect(flow_of(said, gaps={C: (Gap(at, 9),)}))
     assert verbs(conversation)[0] == "EHLO"
     assert verbs(conversation)[-2:] == ["DATA", "QUIT"]
 
@@ -250,7 +250,7 @@ def test_a_terminator_that_was_lost_does_not_swallow_the_session() -> None:
     ]
     flow = flow_of(said)
     at = flow.client_stream.data.index(b"MAIL")
-    conversation = converse(flow_of(said, gaps={C: (Gap(at, 5),)}))
+    conversation = dissect(flow_of(said, gaps={C: (Gap(at, 5),)}))
     assert verbs(conversation) == ["EHLO", "DATA", "MAIL"]
 
 
@@ -262,7 +262,7 @@ def test_starttls_refused_stays_in_clear() -> None:
         (C, b"MAIL FROM:<a@b>\r\n"),
         (S, b"250 ok\r\n"),
     ]
-    conversation = converse(flow_of(said))
+    conversation = dissect(flow_of(said))
     assert conversation.tls is None
     assert verbs(conversation) == ["EHLO", "STARTTLS", "MAIL"]
 
@@ -270,12 +270,12 @@ def test_starttls_refused_stays_in_clear() -> None:
 def test_plaintext_between_starttls_and_tls_is_pointed_out() -> None:
     hello = b"\x16\x03\x01\x00\x02\x01\x00"
     said = [*HELLO, (C, b"STARTTLS\r\nRSET\r\n"), (S, b"220 go\r\n"), (C, hello), (S, b"\x15\x03\x03\x00\x02\x02\x28")]
-    conversation = converse(flow_of(said))
+    conversation = dissect(flow_of(said))
     assert verbs(conversation) == ["EHLO", "STARTTLS"]
     assert conversation.tls is not None
     assert conversation.tls.started == "STARTTLS"
     injected = next(line for line in conversation.lines if line.text == "RSET")
-    assert injected.kind is Kind.OTHER
+    assert injected.kind is LineKind.OTHER
     assert fields(conversation)["fragment.before-tls"] == "RSET\r\n"
 
 
@@ -283,7 +283,11 @@ def test_the_listing_makes_no_spans_and_follows_the_replies() -> None:
     flow = flow_of([*HELLO, (C, b"AUTH LOGIN\r\n"), (S, b"334 \r\n"), (C, b"QUIT\r\n"), (S, b"235 ok\r\n")])
     assert [command.verb for command in smtp.commands(flow.client_stream, flow.server_stream)] == ["EHLO", "AUTH"]
     reading = smtp.scan(flow.client_stream, flow.server_stream)
-    assert [unit.role for unit in reading.client] == [Role.COMMAND, Role.COMMAND, Role.RESPONSE]
+    assert [element.kind for element in reading.client] == [
+        ElementKind.COMMAND,
+        ElementKind.COMMAND,
+        ElementKind.RESPONSE,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -298,7 +302,7 @@ def test_the_listing_makes_no_spans_and_follows_the_replies() -> None:
 def test_what_a_refused_mechanism_is_refused_for(reply: str, code: str, detail: str) -> None:
     """RFC 4954 section 6, RFC 5248 section 2.4."""
     said = [(S, b"220 x\r\n"), (C, b"AUTH PLAIN =\r\n"), (S, f"{reply} no\r\n".encode())]
-    told = {span.field: span for span in leaves(converse(flow_of(said)).server_spans)}
+    told = {span.field: span for span in leaves(dissect(flow_of(said)).server_spans)}
     assert code in told["smtp.code"].meaning
     assert f"About: {detail}." in told["smtp.enhanced"].meaning
 
@@ -309,9 +313,9 @@ def test_only_ascii_letters_have_two_cases_and_only_a_space_parts_words() -> Non
     turns = [
         turn for pair in zip([(C, line.encode() + b"\r\n") for line in said], replies, strict=True) for turn in pair
     ]
-    conversation = converse(flow_of([*HELLO, *turns]))
+    conversation = dissect(flow_of([*HELLO, *turns]))
     meanings = [span.meaning for span in leaves(conversation.client_spans) if span.field.startswith(("auth", "space"))]
-    assert [(unit.about, unit.mechanism) for unit in conversation._reading.client[1:]] == [
+    assert [(element.about, element.mechanism) for element in conversation._reading.client[1:]] == [
         ("AUTH", "PLAIN"),
         ("AUTH", "PLAıN"),  # not PLAIN
         ("AUTH", "PLAIN"),
@@ -324,6 +328,6 @@ def test_only_ascii_letters_have_two_cases_and_only_a_space_parts_words() -> Non
 
 
 def test_the_command_list_and_the_spans_agree_on_where_a_word_ends() -> None:
-    conversation = converse(flow_of([*HELLO, (C, b"NOOP\xc2\xa0a b\r\n"), (S, b"250 ok\r\n")]))
+    conversation = dissect(flow_of([*HELLO, (C, b"NOOP\xc2\xa0a b\r\n"), (S, b"250 ok\r\n")]))
     assert conversation.commands[-1][:2] == ("NOOP", "a b")
     assert fields(conversation)["smtp.noop.argument"] == "a b"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from labkit.decode.conversation import Conversation, Protocol, converse
+from labkit.decode.dissection import Dissection, Protocol, dissect
 from labkit.decode.exposure import expose
 from labkit.decode.spans import Span, Tiles, Visibility, at, closest, leaves, untiled, window
 from labkit.wire.flows import Gap, Side
@@ -120,7 +120,7 @@ turns = st.lists(
 protocols = st.sampled_from([None, Protocol.SMTP, Protocol.POP3, Protocol.SMTPS, Protocol.UNKNOWN])
 
 
-def check(conversation: Conversation) -> None:
+def check(conversation: Dissection) -> None:
     """The contract: tiled at every level, a meaning for every byte, and every face can be asked for."""
     for side in Side:
         spans = conversation.spans(side)
@@ -137,13 +137,13 @@ def check(conversation: Conversation) -> None:
 @example([(C, b"\n" * 5000), (S, b"x\n" * 5000)], Protocol.SMTP, True)  # nothing may recurse once a line
 @example([(S, b"+OK\r\n"), (C, b"RETR 1\r\n"), (S, b"+OK\r\n" + b"x\r\n" * 5000)], Protocol.POP3, True)
 def test_any_dialogue_is_tiled(said: Turns, protocol: Protocol | None, opened: bool) -> None:
-    check(converse(flow_of(said, opened=opened), protocol=protocol))
+    check(dissect(flow_of(said, opened=opened), protocol=protocol))
 
 
 @settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=300), st.binary(max_size=300), protocols)
 def test_arbitrary_bytes_are_tiled(client: bytes, server: bytes, protocol: Protocol | None) -> None:
-    check(converse(flow_of([(C, client), (S, server)]), protocol=protocol))
+    check(dissect(flow_of([(C, client), (S, server)]), protocol=protocol))
 
 
 @settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -154,7 +154,7 @@ def test_gaps_are_survived(said: Turns, protocol: Protocol | None, data: st.Data
         side: tuple(Gap(position, 10) for position in sorted(data.draw(st.sets(st.integers(0, length), max_size=2))))
         for side, length in lengths.items()
     }
-    check(converse(flow_of(said, gaps=gaps), protocol=protocol))
+    check(dissect(flow_of(said, gaps=gaps), protocol=protocol))
 
 
 @settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -162,7 +162,7 @@ def test_gaps_are_survived(said: Turns, protocol: Protocol | None, data: st.Data
 def test_spans_do_not_depend_on_how_tcp_cut_the_bytes(
     said: Turns, protocol: Protocol | None, cuts: Sequence[int]
 ) -> None:
-    whole, pieces = (converse(flow_of(said, cuts=cut), protocol=protocol) for cut in ((), cuts))
+    whole, pieces = (dissect(flow_of(said, cuts=cut), protocol=protocol) for cut in ((), cuts))
     assert whole.client_spans == pieces.client_spans
     assert whole.server_spans == pieces.server_spans
     assert [(line.side, line.kind, line.text) for line in whole.lines] == [
@@ -220,12 +220,12 @@ def test_truncated_and_mutated_sessions_are_tiled(protocol: Protocol, data: st.D
         where = data.draw(st.integers(0, len(octets)))
         new = data.draw(st.binary(max_size=3))
         said[which] = (side, octets[:where] + new + octets[where + data.draw(st.integers(0, 6)) :])
-    check(converse(flow_of(said), protocol=protocol))
+    check(dissect(flow_of(said), protocol=protocol))
 
 
 @pytest.mark.parametrize("protocol", sorted(GOOD))
 def test_no_byte_of_a_good_session_is_a_fragment(protocol: Protocol) -> None:
-    conversation = converse(flow_of(GOOD[protocol]), protocol=protocol)
+    conversation = dissect(flow_of(GOOD[protocol]), protocol=protocol)
     check(conversation)
     for side in Side:
         for span in leaves(conversation.spans(side)):
@@ -234,7 +234,7 @@ def test_no_byte_of_a_good_session_is_a_fragment(protocol: Protocol) -> None:
 
 
 def test_the_spans_around_a_byte() -> None:
-    conversation = converse(flow_of(GOOD[Protocol.SMTP]))
+    conversation = dissect(flow_of(GOOD[Protocol.SMTP]))
     position = conversation.flow.client_stream.data.index(b"x.example")
     assert [span.field for span in at(conversation.client_spans, position)] == [
         "smtp.mail",

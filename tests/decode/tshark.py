@@ -10,9 +10,9 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-from labkit.capture import Capture, Flow
-from labkit.decode.conversation import converse
+from labkit.capture import Capture
 from labkit.decode.decrypt import KeyLog, parse_keylog
+from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.spans import Span
 from labkit.decode.tls_suites import CIPHER_SUITES
 from labkit.wire.flows import Side
@@ -164,8 +164,8 @@ def _named(spans: tuple[Span, ...]) -> Iterator[str]:
             yield f"{serial} {span.value}"
 
 
-def _opened_handshake(flow: Flow, keys: KeyLog | None) -> tuple[Span, ...]:
-    handshake = converse(flow.conversation.flow, keylog=keys).opened_handshake
+def _opened_handshake(flow: Dissection, keys: KeyLog | None) -> tuple[Span, ...]:
+    handshake = dissect(flow.flow, keylog=keys).opened_handshake
     return handshake.spans(Side.SERVER) if handshake else ()
 
 

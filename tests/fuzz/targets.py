@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.decode.conversation import converse
 from labkit.decode.decrypt import parse_keylog
+from labkit.decode.dissection import dissect
 from labkit.decode.exposure import expose
 from labkit.decode.headers import frame_spans
 from labkit.decode.spans import untiled
@@ -152,7 +152,7 @@ def dialogue(data: bytes) -> None:
     port = {0: 25, 1: 110, 2: 465, 3: 995}.get(data[0] % 5, 4000) if data else 25
     sides = (Side.SERVER, Side.CLIENT)
     flow = flow_of([(sides[number % 2], said) for number, said in enumerate(data[1:].split(TURN))], port=port)
-    conversation = converse(flow)
+    conversation = dissect(flow)
     expose([conversation])
     for side in Side:
         assert untiled(conversation.spans(side), 0, len(flow.stream(side).data)) == ""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labkit import Provider
 from labkit.capture import Capture
-from labkit.decode.conversation import Command, Conversation
+from labkit.decode.dissection import Command, Dissection
 from labkit.decode.exposure import Fact, Verdict
 from labkit.mail.accounts import Account
 from labkit.mail.certificates import Certificate
@@ -214,10 +214,10 @@ def undated(content: bytes) -> bytes:
     return re.sub(rb"^Date: .*\r\n", b"", content, count=1, flags=re.MULTILINE)
 
 
-def _opened(capture: Capture) -> Iterator[Conversation]:
-    yield from capture.conversations
+def _opened(capture: Capture) -> Iterator[Dissection]:
+    yield from capture.flows
     if "_SECRET" in capture.keylog or "CLIENT_RANDOM" in capture.keylog:
-        yield from (conversation.opened for conversation in capture.unlock().conversations if conversation.opened)
+        yield from (conversation.opened for conversation in capture.unlock().flows if conversation.opened)
 
 
 def _way(command: Command) -> str | None:

@@ -7,8 +7,8 @@ views show must not depend on them.
 import ssl
 from collections.abc import Iterable
 
-from labkit.decode.conversation import Conversation, Protocol, converse
 from labkit.decode.cost import cost
+from labkit.decode.dissection import Dissection, Protocol, dissect
 from labkit.decode.exposure import expose
 from labkit.mail.certificates import authority
 from labkit.show.comparison import Session
@@ -140,7 +140,7 @@ CHALLENGED = (
 
 def session(title: str, *flows: tuple[int, Script]) -> Session:
     """A session from (server port, script) pairs."""
-    conversations = tuple(converse(flow(said, port, number)) for number, (port, said) in enumerate(flows, 1))
+    conversations = tuple(dissect(flow(said, port, number)) for number, (port, said) in enumerate(flows, 1))
     measured = cost(conversation.flow for conversation in conversations)
     return Session(title, conversations, expose(conversations), measured)
 
@@ -157,6 +157,6 @@ def four_sessions() -> tuple[Session, ...]:
     )
 
 
-def conversation(*lines: str | bytes, port: int = 25, protocol: Protocol | None = None) -> Conversation:
+def conversation(*lines: str | bytes, port: int = 25, protocol: Protocol | None = None) -> Dissection:
     """One conversation from a script."""
-    return converse(flow(script(*lines), port), protocol=protocol)
+    return dissect(flow(script(*lines), port), protocol=protocol)

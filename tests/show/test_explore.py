@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import labkit
-from labkit.decode.conversation import Conversation, converse
+from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.spans import untiled
 from labkit.errors import BadSetting
 from labkit.show import explore as module
@@ -26,10 +26,10 @@ class Packets:
 
     def __init__(self, frames: list[Frame]) -> None:
         self.named_frames = frames
-        self.conversations: tuple[Conversation, ...] = tuple(map(converse, reassemble(frames)))
+        self.flows: tuple[Dissection, ...] = tuple(map(dissect, reassemble(frames)))
 
     def explain(self) -> Explanation:
-        return explain(self.conversations)
+        return explain(self.flows)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.decode.conversation import Conversation, converse
+from labkit.decode.dissection import Dissection, dissect
 from labkit.errors import BadSetting
 from labkit.show import sheet
 from labkit.show.figure import Figure
@@ -36,7 +36,7 @@ HOSTILE = "C: MAIL FROM:<$x^2$\x1b[2J正午\u202e_{\\frac<b>" + "w" * 90 + ">"
 Make = Callable[[], Figure]
 
 
-def capture(*lines: str | bytes) -> list[Conversation]:
+def capture(*lines: str | bytes) -> list[Dissection]:
     return [conversation(*lines)]
 
 
@@ -278,7 +278,7 @@ def test_a_name_of_4000_octets_is_not_measured_letter_by_letter(monkeypatch: pyt
 
     monkeypatch.setattr(sheet, "measure", measure)
     spoken = conversation(*SENDING)
-    named = converse(spoken.flow._replace(client=Endpoint("192.0.2.11", 1, "n" * 4000)))
+    named = dissect(spoken.flow._replace(client=Endpoint("192.0.2.11", 1, "n" * 4000)))
     for made in (ladder([named, spoken]), strip([session("t" * 4000, (25, script(*SENDING)))])):
         assert made.svg
         assert len(made.text() + made.alt) < 10_000
@@ -287,7 +287,7 @@ def test_a_name_of_4000_octets_is_not_measured_letter_by_letter(monkeypatch: pyt
 
 def test_connections_between_several_ends_are_told_apart() -> None:
     one = conversation(*READING, port=110)
-    other = converse(one.flow._replace(client=Endpoint("192.0.2.11", 1)))
+    other = dissect(one.flow._replace(client=Endpoint("192.0.2.11", 1)))
     words = ladder([one, other]).text()
     assert "2 connections\n  POP3  client.example → mail.example: " in words
     assert "\n  POP3  192.0.2.11 → mail.example: " in words

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labkit.decode.conversation import Conversation, converse
 from labkit.decode.cost import cost
+from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import Fact, expose
 from labkit.show.byte_shares import byte_shares
 from labkit.show.comparison import Session, comparison
@@ -120,7 +120,7 @@ def test_what_a_key_opened_is_told_after_what_everybody_sees() -> None:
     outside = four_sessions()[3].conversations[0]
     inside = conversation(*AUTH_SENDING)
 
-    class Both(Conversation):
+    class Both(Dissection):
         opened = inside
 
     text = dialogue([Both(outside.flow, outside.protocol)]).text()
@@ -240,7 +240,7 @@ def test_hostile_bytes_are_shown_and_do_nothing() -> None:
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(Side), st.binary(min_size=1, max_size=60)), min_size=1, max_size=8))
 def test_arbitrary_bytes_do_nothing(said: list[tuple[Side, bytes]]) -> None:
-    found = converse(flow(said, 25))
+    found = dissect(flow(said, 25))
     shown = Session("any", (found,), expose([found]), cost([found.flow]))
     for view in views(shown):
         check(view)

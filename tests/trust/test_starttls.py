@@ -212,7 +212,7 @@ def middle(greeting: bytes, offer: bytes, go: bytes, cut: int, late: bool) -> It
     """
     told: list[bytes] = []
 
-    def converse(sock: socket.socket) -> None:
+    def dissect(sock: socket.socket) -> None:
         sock.sendall(greeting)
         with sock.makefile("rb", buffering=0) as lines:
             while (line := lines.readline()) and line not in (b"STARTTLS\r\n", b"STLS\r\n"):
@@ -232,7 +232,7 @@ def middle(greeting: bytes, offer: bytes, go: bytes, cut: int, late: bool) -> It
         connection.settimeout(10)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with connection, suppress(OSError):
-            converse(connection)
+            dissect(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.capture import Capture, Flow
-from labkit.decode.conversation import Kind, Line, Protocol
+from labkit.capture import Capture
+from labkit.decode.dissection import Dissection, Line, LineKind, Protocol
 from labkit.decode.exposure import SOURCES, Fact, Verdict, expose
 from labkit.decode.spans import Span, Visibility
 from labkit.lessons.evidence import Missing, every_span, login_lines, pop3_flows, smtp_flows, value, verdict
@@ -22,13 +22,13 @@ def lesson() -> Lesson:
     return Lesson("00", _("Spot the password"), steps)
 
 
-def _told(flows: Sequence[Flow], fact: Fact) -> tuple[Span, ...]:
+def _told(flows: Sequence[Dissection], fact: Fact) -> tuple[Span, ...]:
     """Where a fact crossed these connections, in order."""
-    spans = every_span(*(flow.conversation for flow in flows))
+    spans = every_span(*(flow for flow in flows))
     return tuple(span for span in spans if span.field in SOURCES[fact])
 
 
-def _first(flows: Sequence[Flow], fact: Fact) -> str:
+def _first(flows: Sequence[Dissection], fact: Fact) -> str:
     """The first value of a fact in these connections. Raises Missing."""
     found = next((span.value for span in _told(flows, fact) if span.visibility is not Visibility.GUESSABLE), None)
     if found is None:
@@ -138,7 +138,7 @@ def _encoded() -> Experiment:
 
 def _sending(capture: Capture) -> Verdict:
     """How much of the password is given away by sending alone."""
-    found = expose(flow.conversation for flow in smtp_flows(capture))[Fact.PASSWORD].verdict
+    found = expose(flow for flow in smtp_flows(capture))[Fact.PASSWORD].verdict
     if found is Verdict.NOT_SENT:
         raise Missing(_("Nobody logged in to send in this capture."))
     return found
@@ -199,7 +199,7 @@ def _commands() -> Experiment:
     )
 
 
-def _clear(capture: Capture) -> tuple[Flow, ...]:
+def _clear(capture: Capture) -> tuple[Dissection, ...]:
     """The connections in the clear, in order. Raises Missing when there is none."""
     flows = tuple(flow for flow in capture.flows if flow.protocol in {Protocol.SMTP, Protocol.POP3})
     if not flows:
@@ -207,9 +207,9 @@ def _clear(capture: Capture) -> tuple[Flow, ...]:
     return flows
 
 
-def _said(flow: Flow) -> list[Line]:
+def _said(flow: Dissection) -> list[Line]:
     """The client's commands and logins."""
-    return [line for line in flow.lines if line.side is Side.CLIENT and line.kind in {Kind.COMMAND, Kind.AUTH}]
+    return [line for line in flow.lines if line.side is Side.CLIENT and line.kind in {LineKind.COMMAND, LineKind.AUTH}]
 
 
 def _passwords(capture: Capture) -> int:

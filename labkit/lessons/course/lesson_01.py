@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from email.utils import parseaddr
 
-from labkit.capture import Capture, Flow
-from labkit.decode.conversation import Kind, Line
+from labkit.capture import Capture
+from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.spans import Span
 from labkit.lessons.evidence import (
     Missing,
@@ -46,13 +46,13 @@ def _both(found: Sequence[Turn]) -> list[Line]:
     return [line for turn in found for line in (turn.asked, turn.answered)]
 
 
-def _values(flows: Sequence[Flow], field: str) -> list[str]:
+def _values(flows: Sequence[Dissection], field: str) -> list[str]:
     """What a field holds in these connections, in order."""
-    found: list[Span] = [span for span in every_span(*(flow.conversation for flow in flows)) if span.field == field]
+    found: list[Span] = [span for span in every_span(*(flow for flow in flows)) if span.field == field]
     return [span.value for span in found]
 
 
-def _smtp(capture: Capture) -> Flow:
+def _smtp(capture: Capture) -> Dissection:
     """The first SMTP connection in which something was said. Raises Missing."""
     found = next((flow for flow in smtp_flows(capture) if flow.lines), None)
     if found is None:
@@ -122,7 +122,7 @@ def _letter() -> Experiment:
 def _message_lines(capture: Capture) -> list[int]:
     """Where the lines of letters are in the first SMTP connection. Raises Missing."""
     lines = _smtp(capture).lines
-    places = [n for n, line in enumerate(lines) if line.side is Side.CLIENT and line.kind is Kind.MESSAGE]
+    places = [n for n, line in enumerate(lines) if line.side is Side.CLIENT and line.kind is LineKind.MESSAGE]
     if not places:
         raise Missing(_("In this capture nobody sent a letter."))
     return places
@@ -319,7 +319,7 @@ def _pieces(capture: Capture) -> Sequence[tuple[str, str]]:
     raise Missing(_("In this capture nobody gave a name and a password to read mail."))
 
 
-def _shown(flow: Flow, side: Side, span: Span) -> str:
+def _shown(flow: Dissection, side: Side, span: Span) -> str:
     """A span's bytes in hexadecimal and as letters."""
     stream = flow.client_stream if side is Side.CLIENT else flow.server_stream
     data = stream.data[span.start : span.end]

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from labkit.capture import Capture, Flow
-from labkit.decode.conversation import Kind, Line
+from labkit.capture import Capture
+from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.headers import frame_spans
 from labkit.decode.spans import Span, leaves
 from labkit.lessons.evidence import Missing, every_span, smtp_flows, turns, was_sent
@@ -58,7 +58,7 @@ def _before_the_first_word() -> Experiment:
     )
 
 
-def _flow(capture: Capture) -> Flow:
+def _flow(capture: Capture) -> Dissection:
     """The first SMTP connection. Raises Missing."""
     flows = smtp_flows(capture)
     if not flows:
@@ -84,7 +84,7 @@ class _Packet(NamedTuple):
 def _packets(capture: Capture) -> Sequence[_Packet]:
     """The packets of the first SMTP connection."""
     found = []
-    for number in _flow(capture).conversation.flow.packets:
+    for number in _flow(capture).flow.packets:
         data = bytes(capture.packets[number - 1])
         spans = frame_spans(Frame(0, data, len(data), capture.frames[number - 1].link))
         found.append(_Packet(data, {span.field: span for span in leaves(spans)}))
@@ -264,7 +264,7 @@ def _number_of_friday(capture: Capture) -> int:
 def _inside_the_letter(capture: Capture) -> int:
     """How far the word stands inside the message."""
     flow = _flow(capture)
-    begin = next((line.start for line in flow.lines if line.kind is Kind.MESSAGE), 0)
+    begin = next((line.start for line in flow.lines if line.kind is LineKind.MESSAGE), 0)
     return flow.client_stream.data.find(_WORD) - begin
 
 
@@ -323,7 +323,7 @@ def _honest() -> Experiment:
 
 
 def _compared(best: Capture, tapped: Capture) -> str:
-    one, other = _flow(best).conversation.flow, _flow(tapped).conversation.flow
+    one, other = _flow(best).flow, _flow(tapped).flow
     streams = [(flow.client_stream.data, flow.server_stream.data) for flow in (one, other)]
     order = [[(burst.side, burst.start, burst.end) for burst in flow.bursts] for flow in (one, other)]
     if streams[0] != streams[1] or order[0] != order[1]:
@@ -352,7 +352,7 @@ def _dot() -> Experiment:
         },
         truth=_fate_of_the_dot,
         found=_dots_in_words,
-        lines=lambda _provider, capture: [line for line in _flow(capture).lines if line.kind is Kind.MESSAGE],
+        lines=lambda _provider, capture: [line for line in _flow(capture).lines if line.kind is LineKind.MESSAGE],
         replies={
             "a": _("So it would be if the client sent the line as it is. smtplib knows better."),
             "c": _("Any text can be sent: the rules of the protocol have to look after that."),
@@ -386,7 +386,7 @@ def _client_leaves(capture: Capture) -> Iterator[Span]:
 def _as_meant(capture: Capture) -> bytes:
     """The first letter without the added dots and without its end."""
     data = _flow(capture).client_stream.data
-    content = next((span for span in every_span(*capture.conversations) if span.field == "smtp.content"), None)
+    content = next((span for span in every_span(*capture.flows) if span.field == "smtp.content"), None)
     if content is None:
         raise Missing(_("In this capture nobody sent a letter."))
     kept = (span for span in leaves([content]) if span.field not in {_STUFFING, _TERMINATOR})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from labkit.capture import Capture
-from labkit.decode.conversation import Line, Protocol
+from labkit.decode.dissection import Line, Protocol
 from labkit.decode.exposure import Fact, Verdict
 from labkit.lessons.evidence import (
     Missing,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from labkit.capture import Capture
-from labkit.decode.conversation import Line
+from labkit.decode.dissection import Line
 from labkit.decode.exposure import Fact
 from labkit.lessons.evidence import Missing, Sending, Turn, pop3_turns, sendings, smtp_flows, turns, value, was_sent
 from labkit.lessons.kinds import Number, Order, Proof

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from labkit.capture import Capture
-from labkit.decode.conversation import Kind, Line, Protocol
+from labkit.decode.dissection import Line, LineKind, Protocol
 from labkit.decode.exposure import Fact, Verdict, expose
 from labkit.decode.tls import Record
 from labkit.lessons.evidence import Missing, every_span, opened, opened_turns, verdict
@@ -67,7 +67,7 @@ def _who_begins(capture: Capture) -> str:
     first = _begin(capture)[0]
     if first.side is Side.SERVER:
         return "a"
-    return "b" if first.kind is Kind.TLS else "c"
+    return "b" if first.kind is LineKind.TLS else "c"
 
 
 def _beginning_in_words(capture: Capture) -> str:
@@ -119,7 +119,7 @@ def _version(capture: Capture) -> str:
 
 def _subject(capture: Capture) -> str:
     """Whom the certificate in the capture names, as everybody could read it."""
-    spans = every_span(*capture.conversations)
+    spans = every_span(*capture.flows)
     return next((span.value for span in spans if span.field == "x509.subject"), "")
 
 
@@ -136,7 +136,7 @@ def _answers(capture: Capture) -> Sequence[Line]:
     """What the server says in its first handshake, each kind of line once and ChangeCipherSpec not at all."""
     flow = next((flow for flow in capture.flows if flow.tls), None)
     lines = flow.lines if flow else ()
-    kinds = {line.text: line for line in reversed(lines) if line.side is Side.SERVER and line.kind is Kind.TLS}
+    kinds = {line.text: line for line in reversed(lines) if line.side is Side.SERVER and line.kind is LineKind.TLS}
     return [line for text, line in reversed(kinds.items()) if not text.startswith("ChangeCipherSpec")]
 
 
@@ -187,7 +187,7 @@ def _order() -> Exercise:
 def _cards(_newer: Capture, older: Capture) -> Sequence[str]:
     """Five messages of the handshake, then greeting, first command and login out of the tunnel."""
     flow = next((flow for flow in older.flows if flow.tls), None)
-    inside = [line for line in opened(older)[0].lines if line.kind in {Kind.REPLY, Kind.COMMAND, Kind.AUTH}]
+    inside = [line for line in opened(older)[0].lines if line.kind in {LineKind.REPLY, LineKind.COMMAND, LineKind.AUTH}]
     greeting = next((line for line in inside if line.side is Side.SERVER), None)
     commands = [line for line in inside if line.side is Side.CLIENT][:2]
     if flow is None or greeting is None or len(commands) < 2:
@@ -208,7 +208,7 @@ def _short_handshake(lines: Sequence[Line]) -> Sequence[tuple[Side, str]]:
         (Side.CLIENT, "ClientKeyExchange"),
         (Side.CLIENT, _("encrypted handshake message")),
     }
-    said = dict.fromkeys((line.side, line.text.partition(",")[0]) for line in lines if line.kind is Kind.TLS)
+    said = dict.fromkeys((line.side, line.text.partition(",")[0]) for line in lines if line.kind is LineKind.TLS)
     found = [message for message in said if message in wanted]
     if len(found) != len(wanted):
         raise Missing(_("This capture does not show a whole handshake of TLS 1.2."))
@@ -241,7 +241,7 @@ def _key() -> Experiment:
             count=sum(len(talk.lines) for talk in opened(capture))
         ),
         lines=lambda capture: [
-            line for talk in opened(capture) for line in talk.lines if line.kind in {Kind.COMMAND, Kind.AUTH}
+            line for talk in opened(capture) for line in talk.lines if line.kind in {LineKind.COMMAND, LineKind.AUTH}
         ],
         replies={
             "a": _("That key only sealed (signed) the handshake. The session's own keys cannot be had from it."),
@@ -442,8 +442,8 @@ def _largest(capture: Capture) -> tuple[Record, Line, bytes]:
     found = [
         (record, line, flow.client_stream.data[record.start : record.end])
         for flow in capture.flows
-        if flow.conversation.session
-        for record in flow.conversation.session.records
+        if flow.session
+        for record in flow.session.records
         for line in flow.lines
         if record.application and record.side is Side.CLIENT and (line.side, line.start) == (Side.CLIENT, record.start)
     ]

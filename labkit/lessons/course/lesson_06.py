@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from labkit.capture import Capture, Flow
-from labkit.decode.conversation import Kind, Line, Protocol
+from labkit.capture import Capture
+from labkit.decode.dissection import Dissection, Line, LineKind, Protocol
 from labkit.decode.exposure import Fact, Verdict
 from labkit.lessons.evidence import (
     Missing,
@@ -70,7 +70,7 @@ def _upgrade() -> Experiment:
     )
 
 
-def _upgraded(capture: Capture) -> Flow:
+def _upgraded(capture: Capture) -> Dissection:
     """The connection that STARTTLS upgraded. Raises Missing."""
     for flow in smtp_flows(capture):
         if flow.tls is not None:
@@ -78,8 +78,8 @@ def _upgraded(capture: Capture) -> Flow:
     raise Missing(_("No SMTP connection in this capture was upgraded to TLS."))
 
 
-def _clear_lines(flow: Flow) -> list[Line]:
-    return [line for line in flow.lines if line.kind is not Kind.TLS]
+def _clear_lines(flow: Dissection) -> list[Line]:
+    return [line for line in flow.lines if line.kind is not LineKind.TLS]
 
 
 def _how_much_is_clear(capture: Capture) -> str:
@@ -129,7 +129,7 @@ def _said(capture: Capture) -> Sequence[tuple[str, str]]:
     _upgraded(capture)
     clear = [line for line in _clear_lines(_upgraded(capture)) if line.side is Side.CLIENT]
     inside = [line for talk in opened(capture) for line in talk.lines if line.side is Side.CLIENT]
-    kinds = {Kind.COMMAND, Kind.AUTH}
+    kinds = {LineKind.COMMAND, LineKind.AUTH}
     pieces = [(line.text, "clear") for line in clear if line.kind in kinds]
     pieces += [(line.text, "tls") for line in inside[:3] if line.kind in kinds]
     if len(pieces) != 5:
@@ -363,7 +363,7 @@ def _inject() -> Experiment:
     )
 
 
-def _around(flow: Flow) -> list[Line]:
+def _around(flow: Dissection) -> list[Line]:
     """What was said in the clear from STARTTLS on."""
     lines = _clear_lines(flow)
     at = next(n for n, line in enumerate(lines) if line.text.upper() == "STARTTLS")
@@ -424,7 +424,7 @@ def _first_byte_in_words(upgraded: Capture, wrapped: Capture) -> str:
     return text.format(count=len(_clear_lines(flow)), none=len(_clear_lines(_wrapped(wrapped))))
 
 
-def _wrapped(capture: Capture) -> Flow:
+def _wrapped(capture: Capture) -> Dissection:
     """The connection that was TLS from the first byte. Raises Missing."""
     for flow in capture.flows:
         if flow.protocol is Protocol.SMTPS:

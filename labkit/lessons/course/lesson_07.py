@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from labkit.capture import Capture
-from labkit.decode.conversation import Kind, Line, Protocol
+from labkit.decode.dissection import Line, LineKind, Protocol
 from labkit.decode.exposure import Fact, Verdict
 from labkit.lessons.evidence import Missing, every_span, login_lines, value, verdict
 from labkit.lessons.kinds import Labels, Proof, WrongSetting
@@ -79,7 +79,7 @@ def _how_far_in_words(*captures: Capture) -> str:
 
 def _alerts(capture: Capture) -> list[Line]:
     lines = [line for flow in capture.flows for line in flow.lines]
-    return [line for line in lines if line.kind is Kind.TLS and line.text.startswith("alert")]
+    return [line for line in lines if line.kind is LineKind.TLS and line.text.startswith("alert")]
 
 
 # 2 Four certificates
@@ -117,7 +117,7 @@ def _trusted() -> str:
 def _shown(capture: Capture) -> _Shown:
     """The first certificate that can be read in a capture (RFC 5280 section 4.1). Raises Missing."""
     said: dict[str, str] = {}
-    for span in every_span(*capture.conversations):
+    for span in every_span(*capture.flows):
         said.setdefault(span.field, span.value)
     try:
         names, issuer, until = said["x509.general_names"], said["x509.issuer"], said["x509.not_after"]

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from labkit.attack import WORDS, guess
 from labkit.capture import Capture
-from labkit.decode.conversation import Line, Protocol
+from labkit.decode.dissection import Line, Protocol
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
 from labkit.lessons.evidence import Missing, login_lines, policy_on_the_wire, pop3_flows, pop3_turns, verdict
 from labkit.lessons.kinds import Labels, Number, Proof, Text
@@ -58,7 +58,7 @@ def _by_policy(captures: Sequence[Capture], *policies: str) -> Iterator[Capture]
 
 
 def _part(capture: Capture, protocols: set[Protocol]) -> Exposure:
-    return expose(talk for talk in capture.conversations if talk.protocol in protocols)
+    return expose(talk for talk in capture.flows if talk.protocol in protocols)
 
 
 # 1 Side by side
@@ -129,7 +129,7 @@ def _fifth() -> Experiment:
         lines=lambda *five: [
             line
             for capture in _by_policy(five, "starttls")
-            for talk in capture.conversations
+            for talk in capture.flows
             for line in talk.lines
             if talk.protocol is Protocol.SMTP and line.text.upper().startswith("EHLO")
         ],
@@ -204,7 +204,7 @@ def _mixed(*five: Capture) -> list[tuple[str, str]]:
 
 
 def _column(capture: Capture) -> str:
-    steps = [_("sends") if talk.protocol in _SENDING else _("reads") for talk in capture.conversations]
+    steps = [_("sends") if talk.protocol in _SENDING else _("reads") for talk in capture.flows]
     values = {
         "steps": ", ".join(steps),
         "sending": _(_part(capture, _SENDING)[Fact.PASSWORD].verdict.value),

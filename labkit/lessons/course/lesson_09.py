@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from labkit.attack import Login, logins
 from labkit.capture import Capture
-from labkit.decode.conversation import Line
+from labkit.decode.dissection import Line
 from labkit.decode.exposure import Fact, Verdict
 from labkit.errors import LabError
 from labkit.lessons import cases

@@ -1,6 +1,6 @@
 """A conversation: one flow, understood. Commands, replies, lines in the order of the wire, TLS, and spans for every byte.
 
-`converse` finds the protocol (by content, then by port; `protocol` overrules both), lets the decoder of that protocol
+`dissect` finds the protocol (by content, then by port; `protocol` overrules both), lets the decoder of that protocol
 read the two streams, and hands the rest to TLS where an upgrade happened. Everything but the protocol is worked out when
 somebody looks at it, so that a large capture can be listed without explaining every byte.
 """
@@ -16,33 +16,34 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from labkit.decode import pop3, smtp, tls
-from labkit.decode.fates import Fate, fates
 from labkit.decode.fields import octets, text
 from labkit.decode.lines import (
     Command,
-    Kind,
+    Element,
     Line,
+    LineKind,
     Reading,
     Reply,
-    Unit,
     cut,
     list_commands,
     locator,
     verb_of,
     without_line_end,
 )
+from labkit.decode.outcomes import Outcome, outcomes
 from labkit.decode.spans import Span, Visibility, closest, leaves
 from labkit.decode.tls import Record, TlsSession
 from labkit.decode.tls_handshake import Context
 from labkit.decode.tls_records import UNREADABLE
 from labkit.decode.tls_spans import handshake_spans
+from labkit.errors import BadSetting
 from labkit.texts import _
 from labkit.wire.flows import Burst, Flow, Segment, Side, Stream
 
 if TYPE_CHECKING:
     from labkit.decode.decrypt import KeyLog
 
-__all__ = ["Command", "Conversation", "Kind", "Line", "Protocol", "Reply", "Tls", "converse"]
+__all__ = ["Command", "Dissection", "Line", "LineKind", "Protocol", "Reply", "Tls", "dissect"]
 
 
 class Protocol(StrEnum):
@@ -85,13 +86,13 @@ _INSIDE = {Protocol.SMTPS: Protocol.SMTP, Protocol.POP3S: Protocol.POP3}
 _UPGRADE = {Protocol.SMTP: "STARTTLS", Protocol.POP3: "STLS"}
 
 
-def converse(flow: Flow, *, protocol: Protocol | None = None, keylog: KeyLog | None = None) -> Conversation:
+def dissect(flow: Flow, *, protocol: Protocol | None = None, keylog: KeyLog | None = None) -> Dissection:
     """Understands one flow; never raises, whatever the bytes are.
 
     protocol: overrules what content and port say. keylog: opens the TLS records it has secrets for; what they held is in
     `opened`, and everything else stays as an eavesdropper sees it.
     """
-    return Conversation(flow, protocol or recognise(flow), keylog)
+    return Dissection(flow, protocol or recognise(flow), keylog)
 
 
 def recognise(flow: Flow) -> Protocol:
@@ -130,7 +131,7 @@ def _by_content(client: bytes, server: bytes, by_port: Protocol) -> Protocol | N
     return None
 
 
-class Conversation:
+class Dissection:
     """One flow, understood. Each part is read when somebody first looks at it, and kept.
 
     keylog: opens the TLS part. greeting: the server speaks first.
@@ -138,6 +139,8 @@ class Conversation:
 
     def __init__(self, flow: Flow, protocol: Protocol, keylog: KeyLog | None = None, *, greeting: bool = True) -> None:
         self.flow, self.protocol = flow, protocol
+        self.number, self.client, self.server = flow.number, flow.client, flow.server
+        self.client_stream, self.server_stream = flow.client_stream, flow.server_stream
         self._keylog, self._greeting = keylog, greeting
         self._decoder = _DECODERS.get(protocol)
 
@@ -159,15 +162,15 @@ class Conversation:
         return scan(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self._greeting)
 
     @cached_property
-    def _fates(self) -> list[tuple[int, int, Fate]]:
-        return fates(self._reading)
+    def _outcomes(self) -> list[tuple[int, int, Outcome]]:
+        return outcomes(self._reading)
 
-    def fate(self, side: Side, position: int) -> Fate:
+    def outcome(self, side: Side, position: int) -> Outcome:
         """What became of the login or mail transaction that a byte belongs to; ACCEPTED where it belongs to none."""
-        index = bisect_right(self._fates, position, key=lambda told: told[0]) - 1
-        if side is Side.SERVER or index < 0 or position >= self._fates[index][1]:
-            return Fate.ACCEPTED
-        return self._fates[index][2]
+        index = bisect_right(self._outcomes, position, key=lambda told: told[0]) - 1
+        if side is Side.SERVER or index < 0 or position >= self._outcomes[index][1]:
+            return Outcome.ACCEPTED
+        return self._outcomes[index][2]
 
     @cached_property
     def session(self) -> TlsSession | None:
@@ -187,7 +190,7 @@ class Conversation:
         return Tls(self.session.version, self.session.cipher, self.session.server_name, started)
 
     @property
-    def opened(self) -> Conversation | None:
+    def opened(self) -> Dissection | None:
         """What a key log opened of its TLS part, as a conversation of its own."""
         return self._opening[0]
 
@@ -202,7 +205,7 @@ class Conversation:
         return self._opening[2]
 
     @cached_property
-    def _opening(self) -> tuple[Conversation | None, Handshake | None, tuple[str, ...]]:
+    def _opening(self) -> tuple[Dissection | None, Handshake | None, tuple[str, ...]]:
         """What the key log opens, as a conversation of its own, the handshake, and why the rest stayed closed."""
         if self.session is None or self._keylog is None:
             return None, None, ()
@@ -217,7 +220,7 @@ class Conversation:
             return None, shaken, why
         protocol = _INSIDE.get(self.protocol) or (self.protocol if self._decoder else recognise(inside))
         # after STARTTLS and STLS the server waits for the client (RFC 3207 section 4.2, RFC 2595 section 4)
-        return Conversation(inside, protocol, greeting=self._decoder is None), shaken, why
+        return Dissection(inside, protocol, greeting=self._decoder is None), shaken, why
 
     @cached_property
     def replies(self) -> tuple[Reply, ...]:
@@ -250,9 +253,14 @@ class Conversation:
         """The spans of what the server sent."""
         return self._spans[1]
 
-    def spans(self, side: Side) -> tuple[Span, ...]:
-        """The spans of the stream that `side` sent."""
-        return self.client_spans if side is Side.CLIENT else self.server_spans
+    def spans(self, side: Side | str) -> tuple[Span, ...]:
+        """The spans that explain every byte of what a side sent: "client" or "server". Raises BadSetting."""
+        if side not in tuple(Side):
+            raise BadSetting(_('The sides of a flow are "client" and "server", not {given!r}.').format(given=side))
+        return self.client_spans if Side(side) is Side.CLIENT else self.server_spans
+
+    def __repr__(self) -> str:
+        return f"<Dissection {self.protocol}: {self.client} → {self.server}>"
 
     @cached_property
     def lines(self) -> tuple[Line, ...]:
@@ -274,7 +282,7 @@ def _record_line(record: Record, segment: Segment) -> Line:
     clear = Visibility.READABLE if record.content_type == UNREADABLE else Visibility.HANDSHAKE
     visibility = Visibility.HIDDEN if record.encrypted else clear
     packet, time = segment.packet, segment.time
-    return Line(record.side, Kind.TLS, record.start, record.end, record.about, visibility, packet, time)
+    return Line(record.side, LineKind.TLS, record.start, record.end, record.about, visibility, packet, time)
 
 
 def _inside(flow: Flow, client: Stream, server: Stream) -> Flow | None:
@@ -310,15 +318,15 @@ def _unknown(data: bytes) -> tuple[Span, ...]:
 def _unknown_line(stream: Stream) -> Line:
     segment, size = locator(stream)(0), len(stream.data)
     words = _("neither SMTP nor POP3: {size}").format(size=octets(size))
-    return Line(stream.side, Kind.UNKNOWN, 0, size, words, Visibility.READABLE, segment.packet, segment.time)
+    return Line(stream.side, LineKind.UNKNOWN, 0, size, words, Visibility.READABLE, segment.packet, segment.time)
 
 
-def _lines(stream: Stream, units: list[Unit], spans: tuple[Span, ...]) -> Iterator[Line]:
+def _lines(stream: Stream, elements: list[Element], spans: tuple[Span, ...]) -> Iterator[Line]:
     data, locate = stream.data, locator(stream)
     innermost = leaves(spans)
     leaf = next(innermost, None)
-    for unit in units:
-        for start, end in cut(data, unit.start, unit.end):
+    for element in elements:
+        for start, end in cut(data, element.start, element.end):
             seen = []
             while leaf is not None and leaf.start < end:
                 seen.append(leaf)
@@ -327,7 +335,7 @@ def _lines(stream: Stream, units: list[Unit], spans: tuple[Span, ...]) -> Iterat
                 leaf = next(innermost, None)
             words = text(data[start : without_line_end(data, start, end)])
             segment = locate(start)
-            yield Line(stream.side, unit.role.kind, start, end, words, closest(seen), segment.packet, segment.time)
+            yield Line(stream.side, element.kind.line, start, end, words, closest(seen), segment.packet, segment.time)
 
 
 def _order(flow: Flow) -> Callable[[Line], tuple[int, int]]:

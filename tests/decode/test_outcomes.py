@@ -2,22 +2,22 @@
 
 import pytest
 
-from labkit.decode.conversation import converse
-from labkit.decode.fates import Fate
+from labkit.decode.dissection import dissect
+from labkit.decode.outcomes import Outcome
 from labkit.wire.flows import Gap, Side
 from tests.decode.conftest import C, S, flow_of
 
 Turns = list[tuple[Side, bytes]]
 
 
-def fates_of(turns: Turns, port: int = 25) -> dict[str, Fate]:
-    """The fate of each line of the client."""
-    conversation = converse(flow_of(turns, port=port))
-    return {line.text: conversation.fate(C, line.start) for line in conversation.lines if line.side is C}
+def outcomes_of(turns: Turns, port: int = 25) -> dict[str, Outcome]:
+    """The outcome of each line of the client."""
+    conversation = dissect(flow_of(turns, port=port))
+    return {line.text: conversation.outcome(C, line.start) for line in conversation.lines if line.side is C}
 
 
 def test_a_transaction_has_the_fate_of_its_message() -> None:
-    said = fates_of(
+    said = outcomes_of(
         [
             (S, b"220 x\r\n"),
             (C, b"EHLO c\r\n"),
@@ -32,18 +32,18 @@ def test_a_transaction_has_the_fate_of_its_message() -> None:
             (S, b"250 ok\r\n250 ok\r\n221 bye\r\n"),
         ]
     )
-    assert said["EHLO c"] is said["QUIT"] is Fate.ACCEPTED  # they belong to no transaction
-    assert said["MAIL FROM:<a@x>"] is said["RCPT TO:<c@x>"] is said["one"] is Fate.ACCEPTED
-    assert said["RCPT TO:<b@x>"] is Fate.REFUSED
-    assert said["MAIL FROM:<d@x>"] is said["two"] is Fate.HANDED_OVER
-    assert said["MAIL FROM:<f@x>"] is Fate.BEGUN
+    assert said["EHLO c"] is said["QUIT"] is Outcome.ACCEPTED  # they belong to no transaction
+    assert said["MAIL FROM:<a@x>"] is said["RCPT TO:<c@x>"] is said["one"] is Outcome.ACCEPTED
+    assert said["RCPT TO:<b@x>"] is Outcome.REFUSED
+    assert said["MAIL FROM:<d@x>"] is said["two"] is Outcome.HANDED_OVER
+    assert said["MAIL FROM:<f@x>"] is Outcome.BEGUN
 
 
 @pytest.mark.parametrize(
-    ("reply", "fate"), [(b"+OK\r\n", Fate.ACCEPTED), (b"-ERR no\r\n", Fate.REFUSED), (b"", Fate.BEGUN)]
+    ("reply", "outcome"), [(b"+OK\r\n", Outcome.ACCEPTED), (b"-ERR no\r\n", Outcome.REFUSED), (b"", Outcome.BEGUN)]
 )
-def test_a_login_has_the_fate_that_its_proof_has(reply: bytes, fate: Fate) -> None:
-    said = fates_of(
+def test_a_login_has_the_fate_that_its_proof_has(reply: bytes, outcome: Outcome) -> None:
+    said = outcomes_of(
         [
             (S, b"+OK <1@x>\r\n"),
             (C, b"USER a\r\n"),
@@ -53,11 +53,11 @@ def test_a_login_has_the_fate_that_its_proof_has(reply: bytes, fate: Fate) -> No
         ],
         port=110,
     )
-    assert said == {"USER a": fate, "PASS b": fate}
+    assert said == {"USER a": outcome, "PASS b": outcome}
 
 
 def test_an_exchange_of_several_steps_is_one_login() -> None:
-    said = fates_of(
+    said = outcomes_of(
         [
             (S, b"220 x\r\n"),
             (C, b"AUTH LOGIN\r\n"),
@@ -72,11 +72,11 @@ def test_an_exchange_of_several_steps_is_one_login() -> None:
             (S, b"235 yes\r\n"),
         ]
     )
-    assert said["AUTH LOGIN"] is said["YQ=="] is said["Yg=="] is Fate.REFUSED
-    assert said["AUTH LOGIN YQ=="] is said["Yw=="] is Fate.ACCEPTED
+    assert said["AUTH LOGIN"] is said["YQ=="] is said["Yg=="] is Outcome.REFUSED
+    assert said["AUTH LOGIN YQ=="] is said["Yw=="] is Outcome.ACCEPTED
 
 
 def test_after_a_gap_nobody_knows() -> None:
     turns: Turns = [(S, b"+OK x\r\n"), (C, b"USER a\r\nPASS b\r\n"), (S, b"+OK\r\n-ERR\r\n")]
-    conversation = converse(flow_of(turns, port=110, gaps={C: (Gap(3, 9),)}))
-    assert conversation.fate(C, 9) is Fate.BEGUN
+    conversation = dissect(flow_of(turns, port=110, gaps={C: (Gap(3, 9),)}))
+    assert conversation.outcome(C, 9) is Outcome.BEGUN

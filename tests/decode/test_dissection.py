@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from labkit.decode import pop3
-from labkit.decode.conversation import Conversation, Kind, Protocol, converse
 from labkit.decode.decrypt import KeyLog, parse_keylog
+from labkit.decode.dissection import Dissection, LineKind, Protocol, dissect
 from labkit.decode.spans import Visibility, leaves, untiled
 from labkit.wire import pcap
 from labkit.wire.flows import Flow, Gap, Side, reassemble
@@ -57,14 +57,14 @@ SMTP_INSIDE = (
 def test_the_protocol_is_known_by_content_and_then_by_port(
     port: int, said: list[tuple[Side, bytes]], protocol: Protocol
 ) -> None:
-    assert converse(flow_of(said, port=port)).protocol is protocol
+    assert dissect(flow_of(said, port=port)).protocol is protocol
 
 
 def test_a_protocol_that_is_asked_for_overrules_both() -> None:
     flow = flow_of([(S, b"+OK\r\n"), (C, b"USER x\r\n")], port=110)
-    assert [command.verb for command in converse(flow, protocol=Protocol.SMTP).commands] == ["USER"]
-    assert converse(flow, protocol=Protocol.UNKNOWN).commands == ()
-    assert converse(flow, protocol=Protocol.SMTPS).tls is not None
+    assert [command.verb for command in dissect(flow, protocol=Protocol.SMTP).commands] == ["USER"]
+    assert dissect(flow, protocol=Protocol.UNKNOWN).commands == ()
+    assert dissect(flow, protocol=Protocol.SMTPS).tls is not None
 
 
 def test_lines_are_in_the_order_of_the_wire_even_when_commands_are_pipelined() -> None:
@@ -75,7 +75,7 @@ def test_lines_are_in_the_order_of_the_wire_even_when_commands_are_pipelined() -
         (S, b"250 ok\r\n"),
         (C, b"QUIT\r\n"),
     ]
-    conversation = converse(flow_of(said, cuts=(3, 11)))
+    conversation = dissect(flow_of(said, cuts=(3, 11)))
     assert [line.text for line in conversation.lines] == [
         "220 x",
         "EHLO x",
@@ -89,7 +89,7 @@ def test_lines_are_in_the_order_of_the_wire_even_when_commands_are_pipelined() -
 
 def test_a_client_that_speaks_tls_to_a_server_in_the_clear() -> None:
     said = [(S, b"220 x ESMTP\r\n"), (C, CLIENT_HELLO), (S, b"402 4.5.2 what?\r\n")]
-    conversation = converse(flow_of(said, port=465))
+    conversation = dissect(flow_of(said, port=465))
     assert [(line.text.split(",")[0], line.visibility) for line in conversation.lines] == [
         ("220 x ESMTP", Visibility.READABLE),
         ("ClientHello", Visibility.HANDSHAKE),
@@ -101,14 +101,14 @@ def test_a_client_that_speaks_tls_to_a_server_in_the_clear() -> None:
 def test_the_streams_of_pop3_are_scanned_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scanned, scan = [], pop3._Scanner.read
     monkeypatch.setattr(pop3._Scanner, "read", lambda scanner: scanned.append(scanner) or scan(scanner))
-    conversation = converse(flow_of([(S, b"+OK\r\n"), (C, b"STAT\r\n"), (S, b"+OK 0 0\r\n")], port=110))
+    conversation = dissect(flow_of([(S, b"+OK\r\n"), (C, b"STAT\r\n"), (S, b"+OK 0 0\r\n")], port=110))
     assert [command.verb for command in conversation.commands] == ["STAT"]
     assert [reply.code for reply in conversation.replies] == ["+OK", "+OK"]
     assert len(scanned) == 1
 
 
 def test_an_unknown_protocol_is_told_in_a_line_for_each_side() -> None:
-    conversation = converse(flow_of([(C, b"GET / HTTP/1.1\r\n"), (S, b"x")], port=9999))
+    conversation = dissect(flow_of([(C, b"GET / HTTP/1.1\r\n"), (S, b"x")], port=9999))
     assert [(line.side, line.text) for line in conversation.lines] == [
         (C, "neither SMTP nor POP3: 16 octets"),
         (S, "neither SMTP nor POP3: 1 octet"),
@@ -116,14 +116,14 @@ def test_an_unknown_protocol_is_told_in_a_line_for_each_side() -> None:
 
 
 def test_what_is_no_tls_record_is_readable() -> None:
-    conversation = converse(flow_of([(C, CLIENT_HELLO), (S, b"HTTP/1.1 400 no\r\n\r\n")], port=465))
+    conversation = dissect(flow_of([(C, CLIENT_HELLO), (S, b"HTTP/1.1 400 no\r\n\r\n")], port=465))
     line = conversation.lines[-1]
     assert (line.text, line.visibility) == ("not a TLS record: 19 octets", Visibility.READABLE)
 
 
 def test_each_line_and_command_knows_the_packet_that_its_first_byte_came_in() -> None:
     flow = flow_of([(S, b"220 x\r\n"), (C, b"EHLO x\r\n"), (C, b"QUIT\r\n")])
-    conversation = converse(flow)
+    conversation = dissect(flow)
     assert [(command.verb, command.packet) for command in conversation.commands] == [("EHLO", 5), ("QUIT", 6)]
     for line in conversation.lines:
         assert line.packet == flow.stream(line.side).segment_at(line.start).packet
@@ -145,7 +145,7 @@ def exchange(maker: Maker, version: ssl.TLSVersion, port: int, *, upgrade: bool)
     return flow_from(made.client, made.server, port), parse_keylog(made.keylog)
 
 
-def check(conversation: Conversation) -> None:
+def check(conversation: Dissection) -> None:
     for side in Side:
         assert untiled(conversation.spans(side), 0, len(conversation.flow.stream(side).data)) == ""
 
@@ -156,7 +156,7 @@ def test_a_session_inside_tls_is_opened_by_its_key_log_alone(
     maker: Maker, version: ssl.TLSVersion, upgrade: bool
 ) -> None:
     flow, keylog = exchange(maker, version, 587 if upgrade else 465, upgrade=upgrade)
-    sealed, conversation = converse(flow), converse(flow, keylog=keylog)
+    sealed, conversation = dissect(flow), dissect(flow, keylog=keylog)
     check(sealed)
     assert sealed.opened is None
     assert conversation.tls is not None
@@ -164,7 +164,9 @@ def test_a_session_inside_tls_is_opened_by_its_key_log_alone(
     assert conversation.tls.server_name == "mail.example"
     assert conversation.tls.started == ("STARTTLS" if upgrade else "implicit")
     assert conversation.lines == sealed.lines
-    assert [line.kind for line in conversation.lines].count(Kind.TLS) == len(conversation.lines) - (6 if upgrade else 0)
+    assert [line.kind for line in conversation.lines].count(LineKind.TLS) == len(conversation.lines) - (
+        6 if upgrade else 0
+    )
     assert any(line.visibility is Visibility.HIDDEN for line in conversation.lines)
     opened = conversation.opened
     assert opened is not None
@@ -179,7 +181,7 @@ def test_a_session_inside_tls_is_opened_by_its_key_log_alone(
 def test_a_key_log_of_another_session_opens_nothing_and_says_why(maker: Maker) -> None:
     flow, _keylog = exchange(maker, ssl.TLSVersion.TLSv1_3, 465, upgrade=False)
     _flow, other = exchange(maker, ssl.TLSVersion.TLSv1_3, 465, upgrade=False)
-    conversation = converse(flow, keylog=other)
+    conversation = dissect(flow, keylog=other)
     assert conversation.opened is None
     assert conversation.closed_because
     check(conversation)
@@ -189,7 +191,7 @@ def test_a_gap_in_the_plaintext_before_tls_is_survived(maker: Maker) -> None:
     flow, _keylog = exchange(maker, ssl.TLSVersion.TLSv1_3, 587, upgrade=True)
     at = len(b"EHLO client.example\r\n")
     client = type(flow.client_stream)(C, flow.client_stream.data, flow.client_stream.segments, (Gap(at, 40),))
-    conversation = converse(flow_from(client, flow.server_stream, 587))
+    conversation = dissect(flow_from(client, flow.server_stream, 587))
     check(conversation)
     assert conversation.tls is not None
     assert conversation.tls.version == "TLS 1.3"
@@ -200,4 +202,4 @@ def test_decoding_the_public_captures_tiles_every_byte(shared_captures: Path) ->
     assert len(captures) > 15
     for path in captures:
         for flow in reassemble(pcap.read(path).frames):
-            check(converse(flow))
+            check(dissect(flow))
