@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "exchanges": {"mail", "wire", "decode", "show", "capture", "provider"},
     "attack": {"attack", "mail", "wire", "decode", "show", "capture", "provider", "exchanges"},
     "lessons": {"lessons", "mail", "wire", "decode", "show", "capture", "provider", "exchanges", "attack", "probing"},
+    "browser": {"browser", "wire"},
     "doctor": {"wire"},
     "lab": set(),
     "probing": {"mail", "wire", "decode", "show", "provider"},

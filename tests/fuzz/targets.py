@@ -27,6 +27,7 @@ from labkit.wire.flows import Side, reassemble
 from labkit.wire.frames import Frame, synthesize
 from labkit.wire.pcap import parse
 from tests.decode.conftest import flow_of
+from tests.fuzz import tls
 from tests.mail.conftest import Memory
 
 TURN, CUT = b"\x1e", b"\x1f"
@@ -371,6 +372,7 @@ TARGETS: Mapping[str, Target] = {
         (*_REPLIES, *_SMTP_WORDS, *_POP3, *_MIME, *_ENDS, *_RESPONSES, TURN, TURN),
     ),
     "decoders, TLS": Target(dialogue, (b"\2" + TURN + TURN.join(_TLS[:3]),), (*_TLS, TURN, b"\0\1", b"\3\3")),
+    "TLS without OpenSSL": Target(tls.handshake, tls.SEEDS, tls.WORDS),
     "key log": Target(
         keylog,
         (b"CLIENT_RANDOM " + b"0" * 64 + b" " + b"0" * 96 + b"\n",),
