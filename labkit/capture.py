@@ -15,6 +15,7 @@ from labkit.decode.cost import Cost, cost
 from labkit.decode.dissection import Dissection, Protocol, dissect
 from labkit.decode.exposure import Exposure, expose
 from labkit.errors import BadKeyLog, BadSetting, expect, is_port
+from labkit.files import KeyLogFile
 from labkit.texts import _
 from labkit.wire.capture import Capture as Record
 from labkit.wire.frames import Frame
@@ -39,12 +40,12 @@ class Capture:
         self,
         record: Record,
         *,
-        keylog_file: Path | None = None,
+        keylog: KeyLogFile | None = None,
         keys: "KeyLog | None" = None,
         decode_as: Mapping[int, str] | None = None,
     ) -> None:
         self._record = record
-        self._keylog_file = keylog_file
+        self._keylog = keylog
         self._keys = keys
         self._decode_as = _taken_for({} if decode_as is None else decode_as)
         self._kept: dict[str, object] = {}
@@ -79,8 +80,8 @@ class Capture:
     def stop(self) -> None:
         """Record no more, once the connections that are being closed are closed. Harmless when it has stopped."""
         self._record.stop()
-        if self._keylog_file is not None and self._keylog_file.exists():
-            self._record.keylog = self._keylog_file.read_text(encoding="ascii")
+        if self._keylog is not None:
+            self._record.keylog = self._keylog.text()
 
     @property
     def engine(self) -> str:
@@ -127,7 +128,7 @@ class Capture:
         fit, and nothing where no handshake was made. Raises BadKeyLog for a file without keys, and where no keys came.
         """
         keys = self._own_keys() if keylog is None else _keys_in(keylog)
-        return type(self)(self._record, keylog_file=self._keylog_file, keys=keys, decode_as=self._decode_as)
+        return type(self)(self._record, keylog=self._keylog, keys=keys, decode_as=self._decode_as)
 
     @property
     def flows(self) -> tuple[Dissection, ...]:
@@ -241,7 +242,7 @@ class Capture:
     def _own_keys(self) -> "KeyLog":
         from labkit.decode.decrypt import KeyLog, parse_keylog
 
-        if not self.keylog and self._keylog_file is None:
+        if not self.keylog and self._keylog is None:
             raise BadKeyLog(
                 _("This capture came without TLS keys: make it with Provider(…, keylog=True), or name a key log file.")
             )

@@ -18,6 +18,7 @@ from typing import Any
 import click
 
 import labkit
+from labkit import files
 from labkit.errors import BadSetting, LabError
 from labkit.texts import _
 
@@ -50,7 +51,7 @@ def _write(text: str, output: Path | None) -> None:
         click.echo(text)
         return
     try:
-        output.write_text(text, encoding="utf-8")
+        files.write(output, text)
     except OSError as error:
         raise BadSetting(_("{path} cannot be written: {why}.").format(path=output, why=error.strerror)) from None
 

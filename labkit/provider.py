@@ -1,19 +1,20 @@
 """Provider: a mail service put on a wire. The one place where mail meets wire.
 
 `start` puts the service's two protocols on a loopback network of their own, with the certificates that its policy needs;
-`capture` records what crosses that network. Secrets (the authority's certificate for other programs, TLS keys) live in a
-private folder that goes when the provider stops.
+`capture` records what crosses that network. The authority's certificate lies in a private folder while it runs, for other
+programs; TLS session keys have no name in the file system (labkit/files.py).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
+from labkit import files
 from labkit.capture import Capture
 from labkit.errors import BadSetting
+from labkit.files import KeyLogFile, PrivateFolder
 from labkit.mail.accounts import Account, Accounts
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.client import MailClient, Settings
@@ -67,7 +68,8 @@ class Provider:
         self._asked_ports = smtp_port, pop3_port
         self._with_keylog = keylog
         self._network = Network()
-        self._folder: TemporaryDirectory[str] | None = None
+        self._folder: PrivateFolder | None = None
+        self._keylog: KeyLogFile | None = None
         self._ports: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
@@ -89,7 +91,7 @@ class Provider:
             return
         self._service.forget_windows()
         self._service.prepare()
-        self._folder = TemporaryDirectory(prefix="labkit-", ignore_cleanup_errors=True)
+        self._keylog = KeyLogFile() if self._with_keylog else None
         try:
             self._network.start()
             self._ports = self._listen()
@@ -102,8 +104,10 @@ class Provider:
         self._network.stop()
         self._ports = None
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder.remove()
             self._folder = None
+        if self._keylog is not None:
+            self._keylog.close()
 
     def _listen(self) -> tuple[int, int]:
         security = self.policy.security
@@ -157,16 +161,12 @@ class Provider:
     @property
     def ca_file(self) -> Path | None:
         """The same as a file, for other programs, while it runs; None when the policy has no TLS."""
-        if self.policy.security is Security.NONE or self._folder is None:
+        if self.policy.security is Security.NONE or self._ports is None:
             return None
-        path = Path(self._folder.name, "ca.pem")
-        if not path.exists():
-            path.write_text(self.ca_pem, encoding="ascii")
-        return path
-
-    @property
-    def _keylog(self) -> Path | None:
-        return Path(self._folder.name, "keys.txt") if self._with_keylog and self._folder else None
+        if self._folder is None:
+            self._folder = PrivateFolder()
+            files.write(self._folder.path / "ca.pem", self.ca_pem)
+        return self._folder.path / "ca.pem"
 
     def settings(self, name: str, **overrides: Any) -> Settings:
         """What the owner of an account has to enter into a mail program; `overrides` are the switches set otherwise.
@@ -208,7 +208,7 @@ class Provider:
         """
         standard = STANDARD_PORTS[self.policy.security]
         book = AddressBook({(self.host, port): known for port, known in zip(self._running(), standard, strict=True)})
-        return Capture(self._network.record(engine, book=book), keylog_file=self._keylog)
+        return Capture(self._network.record(engine, book=book), keylog=self._keylog)
 
     def _running(self) -> tuple[int, int]:
         if self._ports is None:

@@ -7,14 +7,11 @@ and there is no way to give it an address.
 
 import asyncio
 import contextlib
-import shutil
 import ssl
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
@@ -23,6 +20,7 @@ from labkit.capture import Capture
 from labkit.decode.decrypt import parse_keylog
 from labkit.decode.dissection import Dissection
 from labkit.errors import BadSetting, LabError
+from labkit.files import KeyLogFile
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.policy import Security
@@ -181,10 +179,10 @@ class Middle(ABC):
         """Record the victim's leg; the provider's leg is in `provider.capture()`. engine: as for a provider."""
         return self._record(engine)
 
-    def _record(self, engine: str, keylog: Path | None = None) -> Capture:
+    def _record(self, engine: str, keylog: KeyLogFile | None = None) -> Capture:
         standard = STANDARD_PORTS[self._provider.policy.security]
         book = AddressBook({(HOST, port): known for port, known in zip(self._running(), standard, strict=True)})
-        return Capture(self._network.record(engine, book=book), keylog_file=keylog)
+        return Capture(self._network.record(engine, book=book), keylog=keylog)
 
     def _listen(self, speech: Speech, port: int) -> int:
         serve = partial(self._serve, speech, port)
@@ -287,14 +285,14 @@ class Impersonate(Middle):
             message = _("An impostor has no certificate {name!r}, only one that is wrong: choose one of {names}.")
             raise BadSetting(message.format(name=str(certificate), names=", ".join(wrong)))
         self._certificate = Certificate(certificate)
-        self._folder: Path | None = None
+        self._keylog: KeyLogFile | None = None
         self._recorded: Capture | None = None
 
     def start(self) -> None:
         """Listen, and read along."""
         if self._ports:
             return
-        self._folder = Path(tempfile.mkdtemp(prefix="labkit-"))
+        self._keylog = KeyLogFile()
         try:
             super().start()
             self._recorded = self._record("tap", self._keylog)  # what its own sockets had
@@ -307,10 +305,9 @@ class Impersonate(Middle):
         """Drop every connection; what was read is kept."""
         if self._recorded is not None:
             self._recorded.stop()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
         super().stop()
+        if self._keylog is not None:
+            self._keylog.close()
 
     @property
     def read(self) -> Capture:
@@ -318,15 +315,9 @@ class Impersonate(Middle):
 
         Exposure and dialogue tell what it knows, and no longer what an eavesdropper would.
         """
-        if self._recorded is None:
+        if self._recorded is None or self._keylog is None:
             raise _not_running()
-        path = self._keylog
-        running = path is not None and path.exists()
-        return _Opened(self._recorded, path.read_text(encoding="ascii") if path and running else self._recorded.keylog)
-
-    @property
-    def _keylog(self) -> Path | None:
-        return self._folder / "keys.txt" if self._folder else None
+        return _Opened(self._recorded, self._keylog.text())
 
     def _wrong_tls(self) -> ssl.SSLContext:
         return authority().server_context(self._certificate, keylog=self._keylog)

@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from io import StringIO
 from pathlib import Path
 from typing import Any, Self
 
 from markupsafe import Markup
 
+from labkit import files
 from labkit.errors import LabError
 from labkit.lessons import course
 from labkit.lessons.steps import Exercise, Experiment
@@ -80,31 +82,31 @@ class Progress(View):
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write .json, which can be loaded again, or .csv, a row for each learner and step. Raises BadProgress."""
         target = Path(path)
-        writers = {".json": self._write_json, ".csv": self._write_csv}
-        writer = writers.get(target.suffix.lower())
-        if writer is None:
+        make = {".json": self._json, ".csv": self._csv}.get(target.suffix.lower())
+        if make is None:
             raise BadProgress(_("Progress is saved as .json or .csv: name a file that ends so."))
         try:
-            writer(target)
+            files.write(target, make())
         except OSError as error:
             raise BadProgress(_("{path} cannot be written: {why}.").format(path=target, why=error.strerror)) from None
         return target
 
-    def _write_json(self, path: Path) -> None:
+    def _json(self) -> str:
         learners = {
             name: {step: asdict(entry) for step, entry in entries.items()} for name, entries in self.learners.items()
         }
-        path.write_text(json.dumps({"labkit-progress": VERSION, "learners": learners}, indent=1), encoding="utf-8")
+        return json.dumps({"labkit-progress": VERSION, "learners": learners}, indent=1)
 
-    def _write_csv(self, path: Path) -> None:
+    def _csv(self) -> str:
         names = [item.name for item in fields(Entry)]
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["learner", "step", *names])
-            for learner, entries in self.learners.items():
-                for step, entry in entries.items():
-                    values = asdict(entry) | {"misconceptions": " ".join(entry.misconceptions)}
-                    writer.writerow(map(_inert, [learner, step, *(values[name] for name in names)]))
+        table = StringIO(newline="")
+        writer = csv.writer(table)
+        writer.writerow(["learner", "step", *names])
+        for learner, entries in self.learners.items():
+            for step, entry in entries.items():
+                values = asdict(entry) | {"misconceptions": " ".join(entry.misconceptions)}
+                writer.writerow(map(_inert, [learner, step, *(values[name] for name in names)]))
+        return table.getvalue()
 
     @property
     def head(self) -> tuple[str, ...]:

@@ -6,18 +6,15 @@ certificate when it is first wanted.
 """
 
 import ssl
-import tempfile
 import threading
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 
 from cryptography import x509
 from trustme import CA, KeyType, LeafCert
 
-from labkit.errors import LabError
+from labkit.files import KeyLogFile, PrivateFolder
 from labkit.mail.accounts import DOMAIN
-from labkit.texts import _
 
 NAMES = ("localhost", "127.0.0.1", "::1", DOMAIN)
 _ORGANIZATION = "labkit"
@@ -47,25 +44,30 @@ class Authority:
         return self._issuer("The lab's certificate authority").cert_pem.bytes()
 
     def server_context(
-        self, certificate: Certificate = Certificate.GOOD, *, keylog: Path | None = None
+        self, certificate: Certificate = Certificate.GOOD, *, keylog: KeyLogFile | None = None
     ) -> ssl.SSLContext:
         """A server's TLS settings: TLS 1.2 or later, showing `certificate`.
 
-        keylog: a file that gets the session keys in NSS format, appended. Raises LabError when it cannot be written.
+        keylog: gets the session keys.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         # No session tickets: their number and size differ between TLS libraries, and what the lab shows must repeat.
         context.num_tickets = 0
         context.options |= ssl.OP_NO_TICKET
-        _log_keys(context, keylog)
+        if keylog is not None:
+            keylog.attach(context)
         # ssl reads a private key from a file only: it exists for this moment, in a folder that nobody else may enter.
         pem = self._leaf(certificate).private_key_and_cert_chain_pem
-        with tempfile.TemporaryDirectory() as folder, pem.tempfile(folder) as path:
-            context.load_cert_chain(path)
+        folder = PrivateFolder()
+        try:
+            with pem.tempfile(str(folder.path)) as path:
+                context.load_cert_chain(path)
+        finally:
+            folder.remove()
         return context
 
-    def client_context(self, *, verify: bool = True, keylog: Path | None = None) -> ssl.SSLContext:
+    def client_context(self, *, verify: bool = True, keylog: KeyLogFile | None = None) -> ssl.SSLContext:
         """A client's TLS settings: trusts this authority alone, or with verify=False whatever the server shows."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -74,7 +76,8 @@ class Authority:
         else:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        _log_keys(context, keylog)
+        if keylog is not None:
+            keylog.attach(context)
         return context
 
     def _issuer(self, name: str) -> CA:
@@ -115,18 +118,6 @@ _OURS = Authority()
 def authority() -> Authority:
     """The authority of this process."""
     return _OURS
-
-
-def _log_keys(context: ssl.SSLContext, keylog: Path | None) -> None:
-    if keylog is None:
-        return
-    try:
-        context.keylog_filename = str(keylog)
-    except OSError as error:
-        message = _(
-            "The key log {path} cannot be written ({reason}): give another file, in a folder that you may write to."
-        )
-        raise LabError(message.format(path=keylog, reason=error.strerror)) from error
 
 
 def _serial_number(leaf: LeafCert) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from labkit import files
 from labkit.errors import BadSetting
 from labkit.show.sheet import BOTTOM, Sheet, settled
 from labkit.show.view import View, render
@@ -69,8 +70,7 @@ class Figure(View):
             message = _("A figure can't be saved as {name!r}: give it a name that ends in .png, .svg or .pdf.")
             raise BadSetting(message.format(name=target.name))
         footer = _("labkit, capture engine: {engine}").format(engine=self.engine) if self.engine else "labkit"
-        target.write_bytes(self._written(kind, footer))
-        return target
+        return files.write(target, self._written(kind, footer))
 
     def body(self) -> Markup:
         data = base64.b64encode(self.svg).decode("ascii")

@@ -34,6 +34,7 @@ from labkit.wire.packets import (
     PLAIN_START,
     PLAIN_TCP,
     RST,
+    SMALLEST,
     SYN,
     SegmentReader,
 )
@@ -321,7 +322,8 @@ def _read_in_place(frames: Frames, connections: "_Connections", report: Progress
                     payload = buffer[start + headers : start + end]
                     connections.segment(key, sequence, flags & 0xFF, payload, len(payload), number)
                     continue
-            connections.frame(number, frames[number - 1])
+            if size >= SMALLEST:
+                connections.frame(number, frames[number - 1])
 
 
 def _clock(frames: Sequence[Frame]) -> Clock:

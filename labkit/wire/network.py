@@ -77,9 +77,11 @@ class Network:
         with self._lock:
             if self._loop is None or self._thread is None:
                 return
-            self._await(self._wind_down())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+            if self._thread.is_alive():
+                self._await(self._wind_down())
+                self._loop.call_soon_threadsafe(self._loop.stop)
+                self._thread.join()
+            # Else this is a forked child: the thread, and all that it serves, are its parent's.
             self._loop = self._thread = None
 
     def listen(self, factory: Callable[[], Served], port: int = 0, tls: ssl.SSLContext | None = None) -> Listener:
@@ -113,7 +115,8 @@ class Network:
         async def called() -> T:
             return function(*args)
 
-        if threading.current_thread() is self._thread:
+        # A forked child has its parent's objects, and not its thread.
+        if self._thread is not None and (threading.current_thread() is self._thread or not self._thread.is_alive()):
             return function(*args)
         return self._await(called())
 

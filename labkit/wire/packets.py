@@ -236,5 +236,6 @@ class SegmentReader:
 # fragment; protocol; the key; sequence number; data offset and flags.
 PLAIN_TCP = struct.Struct(">12x3sxH2xHxB2x12sI4xH")
 PLAIN_SIZE, PLAIN_LINK = 54, 14  # octets of the three headers at least, and of Ethernet's
+SMALLEST = 20  # octets of an IP header at least: nothing shorter is read
 PLAIN_START = b"\x08\x00\x45"
 PLAIN_FRAGMENT = 0x3FFF  # of the fragment word: more fragments, and the offset

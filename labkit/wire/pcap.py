@@ -8,7 +8,6 @@ Damage after the first packet ends the reading with a note; damage before it, an
 pcap: draft-ietf-opsawg-pcap; pcapng: draft-ietf-opsawg-pcapng.
 """
 
-import contextlib
 import mmap
 import os
 import struct
@@ -22,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, overload
 
+from labkit import files
 from labkit.errors import BadCapture
 from labkit.texts import _
 from labkit.wire.frames import ETHERNET, Frame
@@ -29,6 +29,9 @@ from labkit.wire.packets import LINK_LAYERS
 
 LARGEST_FILE = 2 << 30  # octets of a capture that is read, packed or not
 LARGEST_UNPACKED = 1 << 30  # octets that a gzipped capture may unpack to
+LARGEST_RATIO = (
+    50  # unpacked to packed, above 8 MiB: packets differ, so a capture shrinks to a tenth, never to a thousandth
+)
 LARGEST_PACKET = 256 << 10  # octets; what Wireshark takes for a packet, too
 READ_WHOLE = 8 << 20  # files up to here are read, larger ones mapped: a mapped file that another program cuts is lost
 
@@ -230,19 +233,20 @@ def _too_large(path: Path, limit: int) -> BadCapture:
 
 
 def _unpacked(path: Path, packed: IO[bytes]) -> tuple[Buffer, list[str]]:
-    """Unpack into a nameless temporary file, never more than LARGEST_UNPACKED octets."""
+    """Unpack into a nameless temporary file, never more than LARGEST_UNPACKED octets or LARGEST_RATIO times the packed."""
     notes: list[str] = []
     size = 0
+    limit = min(LARGEST_UNPACKED, max(8 << 20, LARGEST_RATIO * path.stat().st_size))
     with tempfile.TemporaryFile() as file:
         try:
             for piece in _gunzip(packed):
                 size += len(piece)
-                if size > LARGEST_UNPACKED:
+                if size > limit:
                     raise BadCapture(
                         _(
                             "{file} unpacks to more than {limit} MiB, so it is not unpacked further; if you trust it, "
                             "run gunzip and cut the result with editcap."
-                        ).format(file=path, limit=LARGEST_UNPACKED >> 20)
+                        ).format(file=path, limit=limit >> 20)
                     )
                 file.write(piece)
         except (EOFError, zlib.error):
@@ -574,18 +578,20 @@ def write(path: str | os.PathLike[str], frames: Iterable[Frame], *, comment: str
     """
     path = Path(path)
     blocks = _format(path)
-    with _part(path) as file:
-        file.writelines(blocks(path, list(frames), comment, keylog))
-        file.close()
-        Path(file.name).replace(path)
+    try:
+        files.write(path, blocks(path, list(frames), comment, keylog))
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 def refuse_unwritable(path: str | os.PathLike[str]) -> None:
     """Raise now what `write` would raise for this name, for whoever has no capture yet, and then one to lose."""
     path = Path(path)
     _format(path)
-    with _part(path):
-        pass
+    try:
+        files.refuse_unwritable(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 def _format(path: Path) -> Callable[[Path, list[Frame], str, str], Iterator[bytes]]:
@@ -600,19 +606,9 @@ def _format(path: Path) -> Callable[[Path, list[Frame], str, str], Iterator[byte
     return blocks
 
 
-@contextlib.contextmanager
-def _part(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path`, which takes its place only when it is complete; what is left of it afterwards is removed."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-    except OSError as error:
-        message = _("{file} cannot be saved: {reason}. Choose another name, in a folder that you may write to.")
-        raise BadCapture(message.format(file=path, reason=error.strerror or error)) from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
+def _unwritable(path: Path, error: OSError) -> BadCapture:
+    message = _("{file} cannot be saved: {reason}. Choose another name, in a folder that you may write to.")
+    return BadCapture(message.format(file=path, reason=error.strerror or error))
 
 
 def _refuse_times_outside(path: Path, frames: list[Frame], times: range, year: int) -> None:

@@ -296,6 +296,16 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytes
         pcap.read(tmp_path / "bomb.pcap.gz")
 
 
+def test_a_million_empty_packets_in_a_few_octets_are_not_unpacked(tmp_path: Path) -> None:
+    pcap.write(tmp_path / "few.pcap", [])
+    header = (tmp_path / "few.pcap").read_bytes()
+    (tmp_path / "few.pcap.gz").write_bytes(gzip.compress(header + bytes(16) * 1000))
+    (tmp_path / "many.pcap.gz").write_bytes(gzip.compress(header + bytes(16) * 1_000_000))
+    assert len(pcap.read(tmp_path / "few.pcap.gz").frames) == 1000
+    with pytest.raises(BadCapture, match=r"many\.pcap\.gz unpacks to more than 8 MiB"):
+        pcap.read(tmp_path / "many.pcap.gz")
+
+
 def test_gzip_of_nothing_useful(tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(b"\x1f\x8b\x08\x00 garbage")
     with pytest.raises(BadCapture, match="damaged at its start"):
