@@ -10,14 +10,16 @@ import contextlib
 import os
 import shutil
 import signal
-import ssl
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 from weakref import WeakSet, finalize
+
+if TYPE_CHECKING:
+    import ssl
 
 
 def write(path: str | os.PathLike[str], content: str | bytes | Iterable[bytes]) -> Path:
@@ -100,7 +102,7 @@ class KeyLogFile:
         self._files: list[tuple[str, IO[bytes]]] = []
         self._text = ""
 
-    def attach(self, context: ssl.SSLContext) -> None:
+    def attach(self, context: "ssl.SSLContext") -> None:
         """Have the session keys of `context` written down. Raises OSError."""
         descriptor, name = tempfile.mkstemp(prefix="labkit-")
         self._files.append((name, os.fdopen(descriptor, "rb")))

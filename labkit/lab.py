@@ -13,6 +13,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
+from labkit import files
 from labkit.errors import BadSetting
 from labkit.texts import _
 
@@ -70,9 +71,9 @@ def _kept(folder: Path) -> list[str]:
         if lesson.exists() and lesson.read_bytes() != content and _digest(lesson.read_bytes()) != digests.get(name):
             kept.append(name)
             continue
-        _write(lesson, content)
+        files.write(lesson, content)
         digests[name] = _digest(content)
-    _write(folder / _DIGESTS, json.dumps(digests, indent=1).encode())
+    files.write(folder / _DIGESTS, json.dumps(digests, indent=1))
     return kept
 
 
@@ -81,13 +82,6 @@ def _published() -> dict[str, bytes]:
     folder: Traversable = _PACKAGED if _PACKAGED.is_dir() else _CLONE
     lessons = [lesson for lesson in (folder / "en").iterdir() if lesson.name.endswith(".ipynb")]
     return {lesson.name: lesson.read_bytes() for lesson in sorted(lessons, key=lambda lesson: lesson.name)}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """All of it or nothing: half a lesson would look like a changed one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def _digest(content: bytes) -> str:
