@@ -1,12 +1,20 @@
-"""What every blocking socket can do that can receive and send: files, buffers, and closing once all files are closed.
+"""Blocking sockets that are none of the system's: what Python's can do, over nothing but receiving and sending.
 
-Python's own sockets do this in C and with a descriptor of the system's; these need neither.
+`BlockingSocket` adds files, buffers, and closing once all files are closed. `TlsSocket` is TLS around one, made of an
+SSLObject of whatever `ssl` there is: its own SSLSocket wants a descriptor of the system's.
 """
 
+import contextlib
 import socket
+import ssl
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+
+_PIECE = 65_536  # octets asked for at a time
 
 
 class BlockingSocket(ABC):
@@ -61,3 +69,103 @@ class BlockingSocket(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class TlsSocket(BlockingSocket):
+    """As `ssl.SSLSocket`, but around the socket that it is given, and not in its place."""
+
+    @classmethod
+    def _create(
+        cls,
+        sock: Any,
+        server_side: bool = False,
+        do_handshake_on_connect: bool = True,
+        suppress_ragged_eofs: bool = True,
+        server_hostname: str | None = None,
+        context: Any = None,
+        session: object = None,
+    ) -> Self:
+        """What `SSLContext.wrap_socket` calls, of its `sslsocket_class`."""
+        if context.check_hostname and not server_side and not server_hostname:
+            raise ValueError("check_hostname requires server_hostname")
+        made = cls(context, sock, server_side, server_hostname, suppress_ragged_eofs)
+        if do_handshake_on_connect:
+            made.do_handshake()
+        return made
+
+    def __init__(
+        self,
+        context: Any,
+        sock: Any,
+        server_side: bool,
+        server_hostname: str | None,
+        suppress_ragged_eofs: bool,
+    ) -> None:
+        super().__init__()
+        self.context, self.server_side, self.server_hostname = context, server_side, server_hostname
+        self.suppress_ragged_eofs = suppress_ragged_eofs
+        self._sock = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
+
+    def __getattr__(self, name: str) -> Any:
+        """What TLS adds nothing to is the object's or the socket's: version() and settimeout(), for example."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._object if hasattr(type(self._object), name) else self._sock, name)
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Make the handshake. When it fails, the connection is closed."""
+        try:
+            self._work(self._object.do_handshake)
+        except BaseException:
+            self.close()
+            raise
+
+    def recv(self, bufsize: int = 1024, flags: int = 0) -> bytes:
+        """The next octets, b"" at their end: also, unless it is asked for, at an end without close_notify."""
+        try:
+            data: bytes = self._work(lambda: self._object.read(bufsize))
+            return data
+        except ssl.SSLEOFError:
+            if self.suppress_ragged_eofs:
+                return b""
+            raise
+
+    read = recv
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Send all of these octets."""
+        self._work(lambda: self._object.write(data))
+
+    write = BlockingSocket.send
+
+    def unwrap(self) -> Any:
+        """End TLS in order, both ways: the socket below."""
+        self._work(self._object.unwrap)
+        return self._sock
+
+    def _work(self, step: Callable[[], T]) -> T:
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                self._flush()
+                if data := self._sock.recv(_PIECE):
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+            except BaseException:
+                with contextlib.suppress(OSError):  # an alert that nobody hears
+                    self._flush()
+                raise
+            else:
+                self._flush()
+                return result
+
+    def _flush(self) -> None:
+        if self._outgoing.pending:
+            self._sock.sendall(self._outgoing.read())
+
+    def _close(self) -> None:
+        self._sock.close()

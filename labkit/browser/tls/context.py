@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from asn1crypto import pem
 from asn1crypto.x509 import Certificate
@@ -15,7 +15,9 @@ from tlslite.utils.rsakey import RSAKey
 from tlslite.x509certchain import X509CertChain
 
 from labkit.browser.tls import chain, engine, errors
-from labkit.browser.tls.session import SSLObject, SSLSocket
+from labkit.browser.tls.keylog import KeyLog
+from labkit.browser.tls.session import SSLObject
+from labkit.wire.sockets import TlsSocket
 
 _OPTIONS = ssl.OP_ALL | ssl.OP_NO_SSLv3 | ssl.OP_NO_COMPRESSION
 
@@ -24,7 +26,7 @@ class SSLContext:
     """As `ssl.SSLContext`. A client's checks the certificate and the name from the start, a server's asks for none."""
 
     sslobject_class = SSLObject
-    sslsocket_class = SSLSocket
+    sslsocket_class = TlsSocket
 
     def __init__(self, protocol: int = ssl.PROTOCOL_TLS_CLIENT) -> None:
         client = protocol == ssl.PROTOCOL_TLS_CLIENT
@@ -35,7 +37,7 @@ class SSLContext:
         self.options: int = _OPTIONS
         self.verify_flags = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
         self.num_tickets = 0 if client else 2  # what is asked for; none is ever sent
-        self._keylog: str | None = None
+        self.keylog, self._keylog_name = KeyLog(None), cast(str | None, None)
         self._trusted: list[Certificate] = []
         self.chain: X509CertChain | None = None
         self.key: RSAKey | None = None
@@ -65,13 +67,12 @@ class SSLContext:
     @property
     def keylog_filename(self) -> str | None:
         """The file that gets the session keys, appended. Setting it raises OSError when it cannot be written."""
-        return self._keylog
+        return self._keylog_name
 
     @keylog_filename.setter
     def keylog_filename(self, path: str | os.PathLike[str] | None) -> None:
-        if path is not None:
-            Path(path).open("a", encoding="ascii").close()
-        self._keylog = None if path is None else os.fspath(path)
+        self.keylog.close()
+        self.keylog, self._keylog_name = KeyLog(path), None if path is None else os.fspath(path)
 
     def load_verify_locations(
         self, cafile: str | None = None, capath: str | None = None, cadata: str | bytes | None = None
@@ -99,7 +100,7 @@ class SSLContext:
 
     set_default_verify_paths = load_default_certs
 
-    def load_cert_chain(self, certfile: str, keyfile: str | None = None, password: None = None) -> None:
+    def load_cert_chain(self, certfile: str | Path, keyfile: str | Path | None = None, password: None = None) -> None:
         """Show these certificates; their key is in `keyfile`, or in the same file, not encrypted."""
         text = Path(certfile).read_text("ascii")
         key = Path(keyfile).read_text("ascii") if keyfile else text
@@ -118,22 +119,9 @@ class SSLContext:
         """One end of a connection between two BIOs."""
         return self.sslobject_class(self, incoming, outgoing, server_side, server_hostname)
 
-    def wrap_socket(
-        self,
-        sock: Any,
-        server_side: bool = False,
-        do_handshake_on_connect: bool = True,
-        suppress_ragged_eofs: bool = True,
-        server_hostname: str | None = None,
-        session: None = None,
-    ) -> SSLSocket:
+    def wrap_socket(self, sock: Any, **how: Any) -> TlsSocket:
         """TLS over a blocking socket. The handshake is made at once."""
-        if self._check_hostname and not server_side and not server_hostname:
-            raise ValueError("check_hostname requires server_hostname")
-        made = self.sslsocket_class(self, sock, server_side, server_hostname, suppress_ragged_eofs)
-        if do_handshake_on_connect:
-            made.do_handshake()
-        return made
+        return self.sslsocket_class._create(sock, context=self, **how)
 
     def settings(self) -> HandshakeSettings:
         """What is offered and accepted, for the engine. Raises ssl.SSLError when that is no version at all."""

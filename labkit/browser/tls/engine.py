@@ -10,7 +10,6 @@ tlslite-ng works in generators that yield 0 while they wait for octets, and thei
 import errno
 import ssl
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from tlslite.constants import AlertDescription, AlertLevel, CipherSuite, ContentType
@@ -24,6 +23,7 @@ from tlslite.x509certchain import X509CertChain
 
 from labkit.browser.tls.chain import Refusal
 from labkit.browser.tls.errors import WrongVersion, failed
+from labkit.browser.tls.keylog import KeyLog
 
 Judge = Callable[[list[bytes]], Refusal | None]
 
@@ -56,9 +56,7 @@ def settings(lowest: ssl.TLSVersion, highest: ssl.TLSVersion) -> HandshakeSettin
 class Engine(TLSConnection):
     """One end of a connection between two BIOs."""
 
-    def __init__(
-        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, judge: Judge | None, keylog: str | None
-    ) -> None:
+    def __init__(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, judge: Judge | None, keylog: KeyLog) -> None:
         super().__init__(_Wire(incoming, outgoing))
         self._recordLayer = self._records = _Records(self.sock, keylog)
         self._judge = judge
@@ -139,7 +137,7 @@ class _Records(RecordLayer):
         ("SERVER_TRAFFIC_SECRET_0", "CLIENT_TRAFFIC_SECRET_0"),
     )
 
-    def __init__(self, sock: Any, keylog: str | None) -> None:
+    def __init__(self, sock: Any, keylog: KeyLog) -> None:
         super().__init__(sock)
         self._recordSocket = _Headers(sock)
         self._keylog = keylog
@@ -147,10 +145,9 @@ class _Records(RecordLayer):
         self.client_random = b""
 
     def write_down(self, name: str, secret: bytes | None) -> None:
-        """Put a line into the key log, where there is one and there is a secret."""
-        if self._keylog is not None and secret:
-            with Path(self._keylog).open("a", encoding="ascii") as file:
-                file.write(f"{name} {self.client_random.hex()} {bytes(secret).hex()}\n")
+        """Put a line into the key log, where there is a secret: TLS 1.2 has none to export with."""
+        if secret:
+            self._keylog.write(name, self.client_random, bytes(secret))
 
     def calcPendingStates(self, suite: int, secret: bytes, *rest: Any) -> None:  # noqa: N802
         self.write_down("CLIENT_RANDOM", secret)

@@ -1,22 +1,17 @@
-"""One connection: `SSLObject` between two BIOs, and `SSLSocket`, which moves octets between those and a blocking socket."""
+"""One connection: `SSLObject` between two BIOs."""
 
-import contextlib
 import ssl
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from labkit.browser.tls import chain, describe, errors
 from labkit.browser.tls.engine import VERSIONS, Engine
-from labkit.wire.sockets import BlockingSocket
 
 if TYPE_CHECKING:
     from labkit.browser.tls.context import SSLContext
 
-T = TypeVar("T")
-
 _NAMES = {number: {"TLSv1_2": "TLSv1.2", "TLSv1_3": "TLSv1.3"}[version.name] for version, number in VERSIONS.items()}
 _size = len  # which is the name of a parameter below, as in ssl
-_PIECE = 65_536  # octets asked for at a time
 
 
 class SSLObject:
@@ -35,9 +30,7 @@ class SSLObject:
     ) -> None:
         name = server_hostname.encode("idna").decode() if server_hostname else None
         self.context, self.server_side, self.server_hostname = context, server_side, name
-        self._engine = Engine(
-            incoming, outgoing, context.judge(name) if not server_side else None, context.keylog_filename
-        )
+        self._engine = Engine(incoming, outgoing, context.judge(name) if not server_side else None, context.keylog)
         self._shaking: Iterator[object] | None = self._handshake()
         self._receiving: Iterator[object] | None = None
         self._plain = bytearray()
@@ -152,84 +145,3 @@ class SSLObject:
 
     def selected_alpn_protocol(self) -> None:
         """None: ALPN is not spoken."""
-
-
-class SSLSocket(BlockingSocket):
-    """As `ssl.SSLSocket`, but around the socket that it is given, and not in its place."""
-
-    def __init__(
-        self,
-        context: "SSLContext",
-        sock: Any,
-        server_side: bool,
-        server_hostname: str | None,
-        suppress_ragged_eofs: bool,
-    ) -> None:
-        super().__init__()
-        self.context, self.server_side, self.server_hostname = context, server_side, server_hostname
-        self.suppress_ragged_eofs = suppress_ragged_eofs
-        self._sock = sock
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
-
-    def __getattr__(self, name: str) -> Any:
-        """What TLS adds nothing to is the object's or the socket's: version() and settimeout(), for example."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._object if hasattr(SSLObject, name) else self._sock, name)
-
-    def do_handshake(self, block: bool = False) -> None:
-        """Make the handshake. When it fails, the connection is closed."""
-        try:
-            self._work(self._object.do_handshake)
-        except BaseException:
-            self.close()
-            raise
-
-    def recv(self, bufsize: int = 1024, flags: int = 0) -> bytes:
-        """The next octets, b"" at their end: also, unless it is asked for, at an end without close_notify."""
-        try:
-            data: bytes = self._work(lambda: self._object.read(bufsize))
-            return data
-        except ssl.SSLEOFError:
-            if self.suppress_ragged_eofs:
-                return b""
-            raise
-
-    read = recv
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send all of these octets."""
-        self._work(lambda: self._object.write(data))
-
-    write = BlockingSocket.send
-
-    def unwrap(self) -> Any:
-        """End TLS in order, both ways: the socket below."""
-        self._work(self._object.unwrap)
-        return self._sock
-
-    def _work(self, step: Callable[[], T]) -> T:
-        while True:
-            try:
-                result = step()
-            except ssl.SSLWantReadError:
-                self._flush()
-                if data := self._sock.recv(_PIECE):
-                    self._incoming.write(data)
-                else:
-                    self._incoming.write_eof()
-            except BaseException:
-                with contextlib.suppress(OSError):  # an alert that nobody hears
-                    self._flush()
-                raise
-            else:
-                self._flush()
-                return result
-
-    def _flush(self) -> None:
-        if self._outgoing.pending:
-            self._sock.sendall(self._outgoing.read())
-
-    def _close(self) -> None:
-        self._sock.close()

@@ -1,9 +1,9 @@
 """Two ends of a connection in memory, each of OpenSSL or of ours, and a transcript of what they said of it."""
 
 import ssl
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,16 +29,13 @@ def server_context(library: str, certificate: Certificate = Certificate.GOOD, *,
     """A server with one of the lab's certificates, which sends no tickets."""
     context = LIBRARIES[library].SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.num_tickets = 0
-    with _pem(certificate).tempfile() as path:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "key")
+        path.write_bytes(authority().key_and_chain(certificate))
         context.load_cert_chain(path)
     if keylog is not None:
         context.keylog_filename = str(keylog)
     return context
-
-
-@cache
-def _pem(certificate: Certificate) -> Any:
-    return authority()._leaf(certificate).private_key_and_cert_chain_pem
 
 
 @dataclass

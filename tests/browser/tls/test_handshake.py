@@ -160,3 +160,14 @@ def test_what_is_told_of_the_certificate(version: ssl.TLSVersion) -> None:
         end = Connection(limited(client_context(client), T12, version), server_context("openssl")).handshake().client
         told.append((end.tls.getpeercert(), end.tls.getpeercert(binary_form=True)))
     assert told[0] == told[1]
+
+
+def test_a_key_log_whose_name_is_taken_away_is_written_on(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    for library in ("openssl", "ours"):
+        context = client_context(library, keylog=path)
+        with path.open() as file:
+            path.unlink()
+            Connection(context, server_context("openssl")).handshake()
+            assert "CLIENT_TRAFFIC_SECRET_0" in file.read()
+        assert not path.exists()
