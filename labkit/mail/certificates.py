@@ -1,24 +1,23 @@
 """The lab's certificate authority: certificates that are right, and three that are wrong in one way each.
 
-Made with trustme: RSA keys, because their signatures are always of one length, and a common name, because some mail
-programs still ask for it. Making an RSA key takes long, so there is one authority in a process, and it makes each
-certificate when it is first wanted.
+They are made when they are first wanted (`mail/issuer.py`), or shipped: where there is a file of them beside this module, as
+in the edition for a browser tab, which could not make any.
 """
 
+import json
 import ssl
-import threading
-from datetime import datetime
 from enum import StrEnum
-
-from cryptography import x509
-from trustme import CA, KeyType, LeafCert
+from functools import cache
+from pathlib import Path
+from typing import Protocol
 
 from labkit.files import KeyLogFile, PrivateFolder
 from labkit.mail.accounts import DOMAIN
 
+ISSUER = "The lab's certificate authority"
+STRANGER = "Nobody's certificate authority"
+SHIPPED = Path(__file__).with_name("certificates.json")
 NAMES = ("localhost", "127.0.0.1", "::1", DOMAIN)
-_ORGANIZATION = "labkit"
-_SERIAL_BITS = 152
 
 
 class Certificate(StrEnum):
@@ -30,18 +29,51 @@ class Certificate(StrEnum):
     UNKNOWN_ISSUER = "unknown-issuer"  # the right name, signed by an authority that nobody trusts
 
 
+class Source(Protocol):
+    """Where certificates come from. All in PEM."""
+
+    def ca_pem(self) -> bytes:
+        """The authority's own certificate."""
+
+    def key_and_chain(self, certificate: Certificate) -> bytes:
+        """What a server needs to show a certificate."""
+
+
+class Shipped:
+    """Certificates from a file that `ship` wrote."""
+
+    def __init__(self, path: Path) -> None:
+        self._pems: dict[str, str] = json.loads(path.read_text("ascii"))
+
+    def ca_pem(self) -> bytes:
+        """The authority's own certificate."""
+        return self._pems["authority"].encode()
+
+    def key_and_chain(self, certificate: Certificate) -> bytes:
+        """What a server needs to show a certificate."""
+        return self._pems[certificate].encode()
+
+
+def ship(source: Source, path: Path) -> None:
+    """Write all certificates, with their keys, into a file. They vouch for nothing: everybody has the keys."""
+    pems = {"authority": source.ca_pem()} | {str(kind): source.key_and_chain(kind) for kind in Certificate}
+    path.write_text(json.dumps({name: pem.decode() for name, pem in pems.items()}), "ascii")
+
+
 class Authority:
     """A certificate authority and the certificates it issued. Safe to use from several threads."""
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._issuers: dict[str, CA] = {}
-        self._leaves: dict[Certificate, LeafCert] = {}
+    def __init__(self, source: Source) -> None:
+        self._source = source
 
     @property
     def ca_pem(self) -> bytes:
         """The authority's own certificate in PEM: what a mail program must trust."""
-        return self._issuer("The lab's certificate authority").cert_pem.bytes()
+        return self._source.ca_pem()
+
+    def key_and_chain(self, certificate: Certificate = Certificate.GOOD) -> bytes:
+        """A server's private key and what it shows, in PEM."""
+        return self._source.key_and_chain(certificate)
 
     def server_context(
         self, certificate: Certificate = Certificate.GOOD, *, keylog: KeyLogFile | None = None
@@ -58,11 +90,12 @@ class Authority:
         if keylog is not None:
             keylog.attach(context)
         # ssl reads a private key from a file only: it exists for this moment, in a folder that nobody else may enter.
-        pem = self._leaf(certificate).private_key_and_cert_chain_pem
         folder = PrivateFolder()
         try:
-            with pem.tempfile(str(folder.path)) as path:
-                context.load_cert_chain(path)
+            path = folder.path / "key"
+            path.touch(0o600)
+            path.write_bytes(self.key_and_chain(certificate))
+            context.load_cert_chain(path)
         finally:
             folder.remove()
         return context
@@ -80,45 +113,12 @@ class Authority:
             keylog.attach(context)
         return context
 
-    def _issuer(self, name: str) -> CA:
-        with self._lock:
-            if name not in self._issuers:
-                self._issuers[name] = CA(
-                    organization_name=_ORGANIZATION, organization_unit_name=name, key_type=KeyType.RSA
-                )
-            return self._issuers[name]
 
-    def _leaf(self, certificate: Certificate) -> LeafCert:
-        with self._lock:
-            if certificate not in self._leaves:
-                self._leaves[certificate] = self._issue(certificate)
-            return self._leaves[certificate]
-
-    def _issue(self, certificate: Certificate) -> LeafCert:
-        stranger = certificate is Certificate.UNKNOWN_ISSUER
-        names = ("other.example",) if certificate is Certificate.WRONG_NAME else NAMES
-        issuer = self._issuer("Nobody's certificate authority" if stranger else "The lab's certificate authority")
-        while True:
-            leaf = issuer.issue_cert(
-                *names,
-                common_name=names[-1],
-                organization_name=_ORGANIZATION,
-                organization_unit_name="A mail server of the lab",
-                not_after=datetime(2021, 1, 1) if certificate is Certificate.EXPIRED else None,  # noqa: DTZ001 (UTC)
-                key_type=KeyType.RSA,
-            )
-            # One serial number in 256 is an octet shorter; without those, every certificate of a kind has one length.
-            if _serial_number(leaf).bit_length() >= _SERIAL_BITS:
-                return leaf
-
-
-_OURS = Authority()
-
-
+@cache
 def authority() -> Authority:
     """The authority of this process."""
-    return _OURS
+    if SHIPPED.exists():
+        return Authority(Shipped(SHIPPED))
+    from labkit.mail.issuer import Issuer
 
-
-def _serial_number(leaf: LeafCert) -> int:
-    return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
+    return Authority(Issuer())

@@ -1,10 +1,12 @@
 """What is fuzzed of labkit.browser.tls: both ends of a handshake, with hellos and certificates that are nearly right."""
 
 import ssl
+import tempfile
 from functools import cache
+from pathlib import Path
 
 from labkit.browser import tls
-from labkit.mail.certificates import Certificate, authority
+from labkit.mail.certificates import authority
 
 CUT = b"\x1f"
 
@@ -13,7 +15,9 @@ CUT = b"\x1f"
 def _contexts() -> tuple[tls.SSLContext, tls.SSLContext]:
     client = tls.create_default_context(cadata=authority().ca_pem.decode())
     server = tls.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with authority()._leaf(Certificate.GOOD).private_key_and_cert_chain_pem.tempfile() as path:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "key")
+        path.write_bytes(authority().key_and_chain())
         server.load_cert_chain(path)
     return client, server
 

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from labkit.files import KeyLogFile
-from labkit.mail.certificates import NAMES, Authority, Certificate, authority
+from labkit.mail.certificates import NAMES, SHIPPED, Authority, Certificate, Shipped, authority, ship
+from labkit.mail.issuer import Issuer
 
 
 def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "localhost") -> tuple[ssl.SSLObject, bytes]:
@@ -75,7 +76,7 @@ def test_a_process_has_one_authority_and_one_certificate_of_a_kind() -> None:
 
 
 def test_certificates_of_any_two_authorities_have_one_length() -> None:
-    lengths = {len(shown(source).public_bytes(Encoding.DER)) for source in (authority(), Authority())}
+    lengths = {len(shown(source).public_bytes(Encoding.DER)) for source in (authority(), Authority(Issuer()))}
     assert len(lengths) == 1
 
 
@@ -118,3 +119,17 @@ def test_a_private_key_is_on_disk_only_while_it_is_loaded(tmp_path: Path, monkey
     authority().server_context()
     assert modes == [0o700, 0o600]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shipped_certificates_are_those_that_were_made(tmp_path: Path) -> None:
+    ship(Issuer(), tmp_path / "certificates.json")
+    one, other = (Authority(Shipped(tmp_path / "certificates.json")) for _copy in range(2))
+    handshake(one.server_context(), other.client_context())
+    for certificate in Certificate:
+        assert shown(one, certificate) == shown(other, certificate)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(one.server_context(Certificate.UNKNOWN_ISSUER), other.client_context())
+
+
+def test_nothing_is_shipped_with_the_source() -> None:
+    assert not SHIPPED.exists()

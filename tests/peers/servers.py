@@ -247,10 +247,9 @@ def _furnish(servers: MailServers, auth_port: int, strict: bool, certificate: Ce
         (folder / name).mkdir()
     os.chown(folder / "mail", owner.pw_uid, owner.pw_gid)
     os.chown(folder / "data", pwd.getpwnam("postfix").pw_uid, -1)
-    leaf = authority()._leaf(certificate)
     pem = folder / "server.pem"
     pem.touch(mode=0o600)
-    pem.write_bytes(leaf.private_key_pem.bytes() + b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
+    pem.write_bytes(authority().key_and_chain(certificate))
     users = "".join(f"{account.local_part}:{{PLAIN}}{account.password}\n" for account in LESSON_ACCOUNTS)
     (folder / "users").write_text(users, encoding="ascii")
     (folder / "dovecot.conf").write_text(_DOVECOT_CONF.format(**values), encoding="ascii")
