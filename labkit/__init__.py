@@ -7,8 +7,14 @@ labkit.compare(): the same exchange under four policies, side by side
 The names are loaded when they are first used, so that `import labkit` costs next to nothing.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if sys.platform == "emscripten":  # a browser tab
+    from labkit.browser.platform import fill
+
+    fill()
 
 if TYPE_CHECKING:
     from labkit.capture import Capture

@@ -41,7 +41,19 @@ MAY_IMPORT = {
         "attack",
         "lessons",
     },
-    "__init__": {"probing", "mail", "wire", "decode", "show", "capture", "provider", "exchanges", "attack", "lessons"},
+    "__init__": {
+        "browser",
+        "probing",
+        "mail",
+        "wire",
+        "decode",
+        "show",
+        "capture",
+        "provider",
+        "exchanges",
+        "attack",
+        "lessons",
+    },
     "__main__": {"cli"},
 }
 SOCKETS = {"socket", "ssl", "asyncio", "smtplib", "poplib", "http", "urllib", "socketserver", "selectors"}
