@@ -21,10 +21,10 @@ from labkit.mail.client import MailClient, Settings
 from labkit.mail.clock import Clock
 from labkit.mail.maildrop import Maildrop
 from labkit.mail.policy import Policy, Security
-from labkit.mail.pop3 import Pop3Protocol
+from labkit.mail.pop3 import pop3_factory
 from labkit.mail.sample import LESSON_ACCOUNTS
 from labkit.mail.service import MailService, Outgoing
-from labkit.mail.smtp import smtp_factory
+from labkit.mail.smtp import check_handler, smtp_factory
 from labkit.texts import _
 from labkit.wire.capture import AddressBook
 from labkit.wire.network import HOST, Network
@@ -40,7 +40,8 @@ class Provider:
     maildir: a folder that keeps the mail; without it, mail is in memory. smtp_port, pop3_port: 0 takes a free one.
     certificate: which of the lab's certificates it shows. keylog: write the TLS session keys, so that its captures can be
     opened. repeatable: fixed accounts and challenges, and a clock that only `clock.advance` moves, so that a lesson's
-    outputs are the same everywhere.
+    outputs are the same everywhere. handler: an aiosmtpd handler; its hooks (handle_EHLO, handle_RCPT, handle_DATA …) are
+    called with aiosmtpd's session and envelope, and handle_DATA takes the place of storing the message.
     Raises UnknownPolicy and BadSetting at once, PortTaken from `start`.
     """
 
@@ -57,7 +58,10 @@ class Provider:
         certificate: Certificate | str = Certificate.GOOD,
         keylog: bool = False,
         repeatable: bool = False,
+        handler: object | None = None,
     ) -> None:
+        check_handler(handler)
+        self._handler = handler
         self._service = MailService(
             policy,
             LESSON_ACCOUNTS if repeatable and accounts is None else accounts,
@@ -114,8 +118,8 @@ class Provider:
         tls = None if security is Security.NONE else authority().server_context(self._certificate, keylog=self._keylog)
         implicit = tls if security is Security.SSL else None
         smtp, pop3 = self._asked_ports
-        smtp_listener = self._network.listen(smtp_factory(self._service, tls), smtp, implicit)
-        pop3_listener = self._network.listen(lambda: Pop3Protocol(self._service, tls_context=tls), pop3, implicit)
+        smtp_listener = self._network.listen(smtp_factory(self._service, tls, self._handler), smtp, implicit)
+        pop3_listener = self._network.listen(pop3_factory(self._service, tls), pop3, implicit)
         return smtp_listener.port, pop3_listener.port
 
     @property

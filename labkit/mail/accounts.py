@@ -11,13 +11,13 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
 from scramp import ScramException, ScramMechanism
 
 from labkit.errors import BadAccount
-from labkit.mail.policy import LoginFormat
 from labkit.texts import _
 
 DOMAIN = "mail.example"
@@ -26,6 +26,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u00a1-\U0010ffff-]+"
 _LABEL = r"[A-Za-z0-9\u00a1-\U0010ffff](?:[A-Za-z0-9\u00a1-\U0010ffff-]*[A-Za-z0-9\u00a1-\U0010ffff])?"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
+
+
+class LoginFormat(StrEnum):
+    """The three account-name formats that providers use."""
+
+    LOCAL_PART = "local-part"  # hanako
+    ADDRESS = "address"  # hanako@mail.example
+    SEPARATE = "separate"  # a login name that has nothing to do with the address
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,12 @@ recorded session shows nothing else, and it ends every session so that both side
 """
 
 import base64
-import hmac
 import poplib
 import re
 import smtplib
 import socket
 import ssl
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -22,12 +21,11 @@ from email.message import EmailMessage
 from email.policy import EmailPolicy
 from email.utils import getaddresses
 from io import BufferedReader
-from types import MappingProxyType, NoneType
+from types import NoneType
 from typing import Any, cast
 
-from scramp import ScramClient, ScramException
-
 from labkit.errors import BadSetting, LabError, LoginRefused, MessageRefused, expect, is_port
+from labkit.mail import sasl
 from labkit.mail.hearing import Hearing
 from labkit.mail.policy import MECHANISMS, Security
 from labkit.mail.talk import Unruly
@@ -41,7 +39,6 @@ LONGEST_TIMEOUT = 86400  # seconds
 POP3_LOGINS = ("USER", "APOP", *MECHANISMS)
 # RFC 5034 section 4: an AUTH command of more than 255 octets with its CRLF goes without its initial response.
 SHORT_COMMAND = 253
-MOST_ITERATIONS = 1_000_000  # of SCRAM: the server names the number, the client does the work
 # What a server may say, because no limit would trust it too far. (poplib's own, 2,048 octets a line, would lose mail.)
 LONGEST_REPLY = 64 * 1024  # octets, with all its lines
 LARGEST_MAILDROP = 256 * 1024 * 1024  # octets of all messages read in one session
@@ -457,62 +454,20 @@ class _Pop3(_Heard, poplib.POP3):
             super().close()
 
 
-# SASL, the client's side. Each mechanism yields its responses and is sent the server's challenges; None comes first when
-# the server speaks first.
-
-_Steps = Generator[bytes | None, bytes, None]
-
-
-def _plain(settings: Settings) -> _Steps:
-    """RFC 4616."""
-    yield f"\0{settings.login}\0{settings.password}".encode()
-
-
-def _login(settings: Settings) -> _Steps:
-    """draft-murchison-sasl-login."""
-    yield None
-    yield settings.login.encode()
-    yield settings.password.encode()
-
-
-def _cram_md5(settings: Settings) -> _Steps:
-    """RFC 2195."""
-    challenge = yield None
-    yield f"{settings.login} {hmac.new(settings.password.encode(), challenge, 'md5').hexdigest()}".encode()
-
-
-def _scram_sha_256(settings: Settings) -> _Steps:
-    """RFC 7677. The last step checks the server's own proof and answers with nothing."""
-    client = ScramClient(  # type: ignore[no-untyped-call]
-        ["SCRAM-SHA-256"], settings.login, settings.password, c_nonce=settings.scram_nonce or None
-    )
-    server_first = (yield client.get_client_first().encode()).decode()  # type: ignore[no-untyped-call]
-    if int(server_first.rpartition("i=")[2]) > MOST_ITERATIONS:
-        raise ValueError("the server asks for more work than a login is worth")
-    client.set_server_first(server_first)  # type: ignore[no-untyped-call]
-    server_final = yield client.get_client_final().encode()  # type: ignore[no-untyped-call]
-    client.set_server_final(server_final.decode())  # type: ignore[no-untyped-call]
-    yield b""
-
-
-_MECHANISMS: Mapping[str, Callable[[Settings], _Steps]] = MappingProxyType(
-    {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5, "SCRAM-SHA-256": _scram_sha_256}
-)
-
-
 def _prove(settings: Settings, mechanism: str, say: Callable[[str], bytes | None]) -> None:
     """Run a mechanism. `say` sends a line and returns the server's challenge, or None when the server is satisfied."""
-    steps = _MECHANISMS[mechanism](settings)
+    credentials = sasl.Credentials(settings.login, settings.password, settings.scram_nonce)
+    steps = sasl.MECHANISMS[mechanism].client(credentials)
     try:
         initial = next(steps)
-    except ScramException:
+    except sasl.Unpreparable:
         message = _("The password has characters that {mechanism} cannot carry (RFC 4013): choose another mechanism.")
         raise BadSetting(message.format(mechanism=mechanism)) from None
     try:
         challenge = _open(mechanism, initial, say)
         while challenge is not None:
             challenge = say(_base64(steps.send(challenge) or b""))
-    except (StopIteration, ScramException, ValueError):
+    except (StopIteration, ValueError):
         raise _impostor(settings, mechanism) from None
     if not _finished(steps):
         raise _impostor(settings, mechanism)
@@ -528,13 +483,13 @@ def _open(mechanism: str, initial: bytes | None, say: Callable[[str], bytes | No
     return challenge if challenge is None else say(_base64(initial))
 
 
-def _finished(steps: _Steps) -> bool:
+def _finished(steps: sasl.ClientSteps) -> bool:
     """Whether the mechanism is content too: SCRAM is not before it has seen that the server knows the password."""
     try:
         steps.send(b"")
     except StopIteration:
         return True
-    except (ScramException, ValueError):
+    except ValueError:
         return False
     return False
 

@@ -11,6 +11,8 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from labkit.errors import BadSetting, UnknownPolicy
+from labkit.mail import sasl
+from labkit.mail.accounts import LoginFormat
 from labkit.texts import _
 
 
@@ -22,15 +24,7 @@ class Security(StrEnum):
     SSL = "ssl"  # TLS from the first byte (RFC 8314 section 3)
 
 
-class LoginFormat(StrEnum):
-    """The three account-name formats that providers use."""
-
-    LOCAL_PART = "local-part"  # hanako
-    ADDRESS = "address"  # hanako@mail.example
-    SEPARATE = "separate"  # a login name that has nothing to do with the address
-
-
-MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256")
+MECHANISMS = tuple(sasl.MECHANISMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +45,11 @@ class Policy:
     mechanisms: tuple[str, ...] = ()
     pop_window: timedelta | None = None
     login_format: LoginFormat = LoginFormat.LOCAL_PART
+
+    @property
+    def window_minutes(self) -> float:
+        """How long a POP3 login lets an address send; 0 where that is not asked for."""
+        return self.pop_window.total_seconds() / 60 if self.pop_window else 0
 
     def __post_init__(self) -> None:
         """Plain words are welcome: security="ssl" is Security.SSL. Raises BadSetting for what no policy can demand."""

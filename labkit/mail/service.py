@@ -18,6 +18,7 @@ from labkit.mail.clock import Clock
 from labkit.mail.maildrop import MaildirMaildrop, Maildrop, canonical
 from labkit.mail.nonces import Counted, Nonces
 from labkit.mail.policy import Policy, resolve
+from labkit.mail.sasl import Negotiation, Verifier
 from labkit.texts import _
 
 _LESSON_KEY = b"the salts of a lesson repeat"
@@ -66,6 +67,10 @@ class MailService:
         """Do beforehand what takes long, so that no login waits for it."""
         if "SCRAM-SHA-256" in self.policy.mechanisms:
             self.accounts.derive_scram_keys()
+
+    def negotiation(self, mechanism: str) -> Negotiation:
+        """The server's end of a login by a SASL mechanism."""
+        return Negotiation(mechanism, Verifier(self.accounts, self.hostname, self.nonces))
 
     def accepts(self, recipient: str) -> bool:
         """Whether mail for this address has somewhere to go: one of our accounts, or another domain."""

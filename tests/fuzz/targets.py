@@ -19,16 +19,16 @@ from labkit.decode.headers import frame_spans
 from labkit.decode.spans import untiled
 from labkit.errors import BadCapture, BadKeyLog
 from labkit.mail.accounts import Account
-from labkit.mail.pop3 import Machine, Send, Signal
+from labkit.mail.server import ServerConnection, Want
 from labkit.mail.service import MailService
-from labkit.mail.smtp import SmtpProtocol
+from labkit.mail.smtp import SmtpMachine
 from labkit.wire.events import Act, Connection, Event
 from labkit.wire.flows import Side, reassemble
 from labkit.wire.frames import Frame, synthesize
 from labkit.wire.pcap import parse
 from tests.decode.conftest import flow_of
 from tests.fuzz import tls
-from tests.mail.conftest import Memory
+from tests.mail.conftest import Memory, Pop3Session
 
 TURN, CUT = b"\x1e", b"\x1f"
 # A password that no input below can hold: who gets in, got in without it.
@@ -39,12 +39,11 @@ LETTER = b"Subject: x\r\n\r\n.\r\n..dots\r\n"
 def pop3(data: bytes) -> None:
     """The POP3 machine: nobody gets in, and the maildrop is free afterwards."""
     service = MailService("smtp-auth", [OWNER])
-    machine = Machine(service, peer="192.0.2.1", timestamp="<1.1@mail.example>", can_start_tls=True)
+    session = Pop3Session(service)
     for piece in data.split(CUT):
-        machine.receive(piece)
-        _exhaust(machine)
-        assert machine.state.name != "TRANSACTION", "somebody got in without the password"
-    machine.close()
+        _exhaust(session, piece)
+        assert session.machine.state.name != "TRANSACTION", "somebody got in without the password"
+    session.machine.close()
     assert service.maildrops["hanako"].acquire()
 
 
@@ -53,28 +52,22 @@ def maildrop(data: bytes) -> None:
     service = MailService("smtp-auth", [OWNER])
     service.maildrops["hanako"].append(LETTER)
     service.maildrops["hanako"].append(b"")
-    machine = Machine(service, peer="192.0.2.1", timestamp="<1.1@mail.example>")
-    machine.receive(b"USER hanako\r\nPASS %b\r\n" % OWNER.password.encode())
-    _exhaust(machine)
-    assert machine.state.name == "TRANSACTION"
+    session = Pop3Session(service)
+    _exhaust(session, b"USER hanako\r\nPASS %b\r\n" % OWNER.password.encode())
+    assert session.machine.state.name == "TRANSACTION"
     for piece in data.split(CUT):
-        machine.receive(piece)
-        _exhaust(machine)
-    updated = machine.state.name == "UPDATE"
-    machine.close()
+        _exhaust(session, piece)
+    updated = session.machine.state.name == "UPDATE"
+    session.machine.close()
     assert updated or len(service.maildrops["hanako"].messages()) == 2
     assert service.maildrops["hanako"].acquire()
 
 
-def _exhaust(machine: Machine) -> None:
-    while True:
-        match machine.next_event():
-            case Send(answer):
-                assert answer.endswith(b"\r\n")
-            case Signal.START_TLS:
-                machine.tls_started()
-            case _:
-                return
+def _exhaust(session: Pop3Session, piece: bytes) -> None:
+    assert all(answer.endswith(b"\r\n") for answer in session.say(piece))
+    while session.machine.wants is Want.TLS:
+        session.begin(secured=True)
+        _exhaust(session, b"")
 
 
 class _Smtp:
@@ -90,7 +83,7 @@ class _Smtp:
 
     def session(self, service: MailService, pieces: list[bytes]) -> bytes:
         """All that the server answers."""
-        protocol = SmtpProtocol(service, loop=self.loop)
+        protocol = ServerConnection(SmtpMachine(service, loop=self.loop), loop=self.loop)
         transport = Memory(protocol, self.loop)
         protocol.connection_made(transport)
         self.rest()
@@ -99,7 +92,7 @@ class _Smtp:
                 break
             protocol.data_received(piece)
             self.rest()
-        protocol.abort()
+        transport.abort()
         self.rest()
         assert not asyncio.all_tasks(self.loop), "a task outlives its connection"
         assert not self.unhandled, self.unhandled

@@ -12,8 +12,10 @@ from typing import Any, Self
 import pytest
 
 from labkit.mail.accounts import Account
+from labkit.mail.pop3 import Pop3Machine
+from labkit.mail.server import AUTH_LIMIT, Inbox, ServerConnection, Want
 from labkit.mail.service import MailService
-from labkit.mail.smtp import SmtpProtocol, smtp_factory
+from labkit.mail.smtp import SmtpMachine, smtp_factory
 from labkit.wire.network import Listener, Network
 
 ACCOUNTS = (
@@ -154,12 +156,22 @@ class Memory(asyncio.Transport):
             self.loop.call_soon(self.protocol.connection_lost, None)
 
 
-class InMemory:
-    """An SMTP session on a Memory transport, run to rest after each piece of input."""
+class Time(asyncio.SelectorEventLoop):
+    """A loop whose clock can be moved."""
 
-    def __init__(self, service: MailService, **extra: Any) -> None:
-        self.loop = asyncio.new_event_loop()
-        self.protocol = SmtpProtocol(service, loop=self.loop)
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+
+class InMemory:
+    """An SMTP session on a Memory transport, run to rest after each piece of input. pop3: a POP3 session."""
+
+    def __init__(self, service: MailService, *, pop3: bool = False, handler: object = None, **extra: Any) -> None:
+        self.loop = Time()
+        self.machine: Any = Pop3Machine(service) if pop3 else SmtpMachine(service, handler=handler, loop=self.loop)
+        self.protocol = ServerConnection(self.machine, loop=self.loop)
         self.transport = Memory(self.protocol, self.loop, **extra)
         self.protocol.connection_made(self.transport)
         self.rest()
@@ -170,7 +182,7 @@ class InMemory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.protocol.abort()
+        self.transport.abort()
         self.rest()
         assert not asyncio.all_tasks(self.loop)
         self.loop.close()
@@ -191,3 +203,37 @@ class InMemory:
             self.protocol.data_received(piece)
             self.rest()
         return self.transport.writes[before:]
+
+    @property
+    def waiting(self) -> int:
+        """How many octets have arrived and were not taken yet."""
+        return len(self.protocol._inbox)
+
+
+class Pop3Session:
+    """A POP3 machine that is given lines as a connection cuts them, without a transport and without a loop."""
+
+    def __init__(self, service: MailService, *, secured: bool = False, can_start_tls: bool = True) -> None:
+        self.machine = Pop3Machine(service, can_start_tls=can_start_tls)
+        self.inbox = Inbox()
+        self.begin(secured=secured)
+        self.greeting = self.machine.greeting()
+
+    def begin(self, *, secured: bool) -> None:
+        """A session begins, inside TLS or outside."""
+        extra = {"peername": ("192.0.2.1", 40000), "ssl_object": object() if secured else None}
+        self.machine.begin(asyncio.BaseTransport(extra))
+
+    def say(self, *said: bytes) -> list[bytes]:
+        """What the machine answers to all of this."""
+        answers = []
+        for data in said:
+            self.inbox.add(data)
+        while taken := self._taken():
+            self.machine.pipelined = len(self.inbox) > 0
+            answers.append(bytes(self.machine.respond(*taken)))
+        return answers
+
+    def _taken(self) -> tuple[bytes, bool] | None:
+        limit = {Want.COMMAND: self.machine.command_limit, Want.RESPONSE: AUTH_LIMIT}.get(self.machine.wants)
+        return None if limit is None else self.inbox.line(limit)

@@ -19,7 +19,7 @@ from labkit.mail.accounts import Account
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.client import POP3_LOGINS, MailClient, Settings
 from labkit.mail.policy import MECHANISMS, POLICIES, Policy, Security
-from labkit.mail.pop3 import Pop3Protocol
+from labkit.mail.pop3 import pop3_factory
 from labkit.mail.sample import sample_message
 from labkit.mail.service import MailService
 from labkit.mail.smtp import smtp_factory
@@ -42,7 +42,7 @@ def client_of(network: Network) -> Serve:
         tls = context if policy.security is Security.SSL else None
         settings = Settings(
             smtp_port=network.listen(smtp_factory(service, context), tls=tls).port,
-            pop3_port=network.listen(lambda: Pop3Protocol(service, tls_context=context), tls=tls).port,
+            pop3_port=network.listen(pop3_factory(service, context), tls=tls).port,
             security=policy.security,
             login=account.login,
             password=account.password,

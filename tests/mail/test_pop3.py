@@ -1,23 +1,26 @@
 """The POP3 server on its transport: writes, patience, TLS, clients that vanish, and mail programs that others wrote."""
 
 import asyncio
+import itertools
 import poplib
+import re
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from labkit.mail.certificates import authority
 from labkit.mail.policy import POLICIES, Security
-from labkit.mail.pop3 import AUTOLOGOUT, TURN, Pop3Protocol
+from labkit.mail.pop3 import AUTOLOGOUT, pop3_factory
+from labkit.mail.server import TURN
 from labkit.mail.service import MailService
 from labkit.wire.network import Listener, Network
 from tests.conftest import require
-from tests.mail.conftest import Memory, a_service
+from tests.mail.conftest import InMemory, a_service
 
 PASSWORD = "correct horse"
 LOGIN = f"USER hanako\r\nPASS {PASSWORD}\r\n".encode()
@@ -34,9 +37,7 @@ def serve(network: Network) -> Serve:
     def serve(service: MailService) -> Listener:
         security = service.policy.security
         context = None if security is Security.NONE else authority().server_context()
-        return network.listen(
-            lambda: Pop3Protocol(service, tls_context=context), tls=context if security is Security.SSL else None
-        )
+        return network.listen(pop3_factory(service, context), tls=context if security is Security.SSL else None)
 
     return serve
 
@@ -69,137 +70,90 @@ def nobody_is_connected(network: Network) -> bool:
 # On a transport without a network
 
 
-class Time(asyncio.SelectorEventLoop):
-    """A loop whose clock can be moved."""
-
-    ahead = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.ahead
-
-
-class Desk:
+def pop3_session(service: MailService) -> InMemory:
     """A session on a Memory transport."""
-
-    def __init__(self, service: MailService, *, tls_context: ssl.SSLContext | None = None) -> None:
-        self.loop = Time()
-        self.protocol = Pop3Protocol(service, tls_context=tls_context, loop=self.loop)
-        self.transport = Memory(self.protocol, self.loop)
-        self.protocol.connection_made(self.transport)
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """Let this arrive; what was written since, one entry a write."""
-        before = len(self.transport.writes)
-        self.protocol.data_received(data)
-        return self.transport.writes[before:]
-
-    def rest(self) -> None:
-        self.loop.run_until_complete(asyncio.sleep(0))
-        self.loop.run_until_complete(asyncio.sleep(0))
+    return InMemory(service, pop3=True)
 
 
-@pytest.fixture
-def desk_of() -> Iterator[Callable[..., Desk]]:
-    desks = []
-
-    def make(service: MailService, **more: ssl.SSLContext) -> Desk:
-        desks.append(Desk(service, **more))
-        return desks[-1]
-
-    yield make
-    for desk in desks:
-        desk.transport.abort()
-        desk.rest()
-        assert not asyncio.all_tasks(desk.loop)
-        desk.loop.close()
-
-
-def test_every_reply_is_one_write(desk_of: Callable[..., Desk]) -> None:
-    desk = desk_of(holding(a_service(), LETTER, LETTER))
-    assert len(desk.transport.writes) == 1
-    assert len(desk.feed(b"CAPA\r\n" + LOGIN + b"LIST\r\nUIDL\r\nRETR 1\r\nTOP 2 1\r\nQUIT\r\n")) == 8
-    assert desk.transport.closed == "closed"
-
-
-def test_two_greetings_differ_and_have_one_length(desk_of: Callable[..., Desk]) -> None:
-    first, second = (desk_of(a_service()).transport.writes[0] for _ in range(2))
+def test_two_greetings_differ_and_have_one_length() -> None:
+    with pop3_session(a_service()) as one, pop3_session(a_service()) as other:
+        (first,), (second,) = one.transport.writes, other.transport.writes
     assert first != second
     assert len(first) == len(second)
 
 
-def test_a_client_that_does_not_read_is_waited_for(desk_of: Callable[..., Desk]) -> None:
-    desk = desk_of(holding(a_service(), LETTER))
-    desk.feed(LOGIN)
-    desk.protocol.pause_writing()
-    assert desk.feed(b"RETR 1\r\nRETR 1\r\nQUIT\r\n") == []
-    assert not desk.transport.reading
-    desk.protocol.resume_writing()
-    desk.rest()
-    assert [write[:4] for write in desk.transport.writes[-3:]] == [b"+OK ", b"+OK ", b"+OK "]
-    assert desk.transport.closed == "closed"
+def test_replies_to_a_pipelined_group_leave_together() -> None:
+    """RFC 2449 section 6.6."""
+    with pop3_session(holding(a_service(), LETTER, LETTER)) as session:
+        (answer,) = session.feed(b"CAPA\r\n" + LOGIN + b"LIST\r\nUIDL\r\nRETR 1\r\nTOP 2 1\r\nQUIT\r\n")
+        assert len(re.findall(rb"^\+OK", answer, re.MULTILINE)) == 8
+        assert session.transport.closed == "closed"
 
 
-def test_a_write_that_fills_the_buffer_holds_back_the_next_reply(desk_of: Callable[..., Desk]) -> None:
-    desk = desk_of(holding(a_service(), LETTER))
-    desk.feed(LOGIN)
-    keep = desk.transport.write
-
-    def write(data: bytes) -> None:
-        keep(data)
-        desk.protocol.pause_writing()
-
-    desk.transport.write = write
-    assert len(desk.feed(b"RETR 1\r\n" * 10)) == 1
-    desk.protocol.resume_writing()
-    desk.rest()
-    assert len(desk.transport.writes) == 5
+def test_a_client_that_does_not_read_is_waited_for() -> None:
+    with pop3_session(holding(a_service(), LETTER)) as session:
+        session.feed(LOGIN)
+        session.protocol.pause_writing()
+        assert session.feed(b"RETR 1\r\n") == session.feed(b"RETR 1\r\nQUIT\r\n") == []
+        session.protocol.resume_writing()
+        session.rest()
+        assert session.transport.closed == "closed"
 
 
-def test_a_flood_of_commands_lets_other_clients_have_their_turn(desk_of: Callable[..., Desk]) -> None:
-    desk = desk_of(a_service())
-    assert len(desk.feed(b"CAPA\r\n" * 250)) == TURN < 250
-    assert not desk.transport.reading
-    for _ in range(3):
-        desk.rest()
-    assert len(desk.transport.writes) == 1 + 250
-    assert desk.transport.reading
+def test_a_write_that_fills_the_buffer_holds_back_the_next_reply() -> None:
+    with pop3_session(holding(a_service(), LARGE)) as session:
+        session.feed(LOGIN)
+        keep = session.transport.write
+
+        def write(data: bytes) -> None:
+            keep(data)
+            session.protocol.pause_writing()
+
+        session.transport.write = write  # type: ignore[method-assign,assignment]
+        assert len(session.feed(b"RETR 1\r\n" * 10)) == 1
+        before = len(session.transport.writes)
+        session.protocol.resume_writing()
+        session.rest()
+        assert len(session.transport.writes) == before + 1
 
 
-def test_autologout_closes_without_a_word_and_deletes_nothing(desk_of: Callable[..., Desk]) -> None:
+def test_a_flood_of_commands_lets_other_clients_have_their_turn() -> None:
+    with pop3_session(a_service()) as session:
+        session.protocol.data_received(b"CAPA\r\n" * 250)
+        answers = []
+        for _turn in range(20):
+            session.rest(turns=1)
+            answers.append(b"".join(session.transport.writes).count(b"IMPLEMENTATION"))
+        assert max(later - earlier for earlier, later in itertools.pairwise(answers)) <= TURN < 250
+        assert answers[-1] == 250
+
+
+def test_autologout_closes_without_a_word_and_deletes_nothing() -> None:
     service = holding(a_service(), LETTER)
-    desk = desk_of(service)
-    desk.feed(LOGIN + b"DELE 1\r\n")
-    desk.loop.ahead += AUTOLOGOUT - 5
-    desk.rest()
-    desk.feed(b"NOOP\r\n")
-    desk.loop.ahead += AUTOLOGOUT - 5
-    desk.rest()
-    assert not desk.transport.closed
-    said = len(desk.transport.writes)
-    desk.loop.ahead += 6
-    desk.rest()
-    assert desk.transport.closed == "closed"
-    assert len(desk.transport.writes) == said
-    assert len(service.maildrops["hanako"].messages()) == 1
-    assert is_free(service)
+    with pop3_session(service) as session:
+        session.feed(LOGIN + b"DELE 1\r\n")
+        session.loop.ahead += AUTOLOGOUT - 5
+        session.rest()
+        session.feed(b"NOOP\r\n")
+        session.loop.ahead += AUTOLOGOUT - 5
+        session.rest()
+        assert not session.transport.closed
+        said = len(session.transport.writes)
+        session.loop.ahead += 6
+        session.rest()
+        assert session.transport.closed == "closed"
+        assert len(session.transport.writes) == said
+        assert len(service.maildrops["hanako"].messages()) == 1
+        assert is_free(service)
     assert AUTOLOGOUT >= 600
 
 
-def test_autologout_does_not_wait_for_a_client_that_never_reads(desk_of: Callable[..., Desk]) -> None:
-    desk = desk_of(a_service())
-    desk.transport.unsent = 1000
-    desk.loop.ahead += AUTOLOGOUT + 1
-    desk.rest()
-    assert desk.transport.closed == "aborted"
-
-
-def test_bytes_between_the_answer_to_stls_and_the_handshake_end_the_session(desk_of: Callable[..., Desk]) -> None:
-    desk = desk_of(a_service("starttls"), tls_context=authority().server_context())
-    assert desk.feed(b"STLS\r\n")[0].startswith(b"+OK ")
-    assert not desk.transport.reading
-    assert desk.feed(b"CAPA\r\n") == []
-    assert desk.transport.closed == "closed"
-    desk.rest()
+def test_autologout_does_not_wait_for_a_client_that_never_reads() -> None:
+    with pop3_session(a_service()) as session:
+        session.transport.unsent = 1000
+        session.loop.ahead += AUTOLOGOUT + 1
+        session.rest()
+        assert session.transport.closed == "aborted"
 
 
 # On the network

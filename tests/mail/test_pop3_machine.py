@@ -13,21 +13,12 @@ from hypothesis import strategies as st
 
 from labkit.mail.accounts import Account
 from labkit.mail.maildrop import Maildrop, Message, canonical
+from labkit.mail.nonces import Nonces
 from labkit.mail.policy import MECHANISMS, POLICIES, replace
-from labkit.mail.pop3 import (
-    AFTER_A_REFUSAL,
-    AUTH_LIMIT,
-    COMMAND_LIMIT,
-    TABLE,
-    Machine,
-    Outcome,
-    Send,
-    Signal,
-    State,
-    stuff,
-    top,
-)
+from labkit.mail.pop3 import AFTER_A_REFUSAL, COMMAND_LIMIT, TABLE, Pop3Machine, State, Status, stuff, top
+from labkit.mail.server import AUTH_LIMIT, Want
 from labkit.mail.service import MailService
+from tests.mail.conftest import Pop3Session
 
 HANAKO = Account("hanako@mail.example", "Hanako Yamada", "sakura", "m1001-hy")
 TARO = Account("taro@mail.example", "Taro Suzuki", "fuji 3776 ", "m1002-ts")
@@ -44,27 +35,44 @@ def service_with(
     return service
 
 
-def machine_of(service: MailService, *, secured: bool = False) -> Machine:
-    machine = Machine(service, peer="192.0.2.1", timestamp=TIMESTAMP, secured=secured, can_start_tls=True)
-    machine.next_event()
-    return machine
+class Session(Pop3Session):
+    """A session that is asked for its state as its machine is."""
+
+    @property
+    def state(self) -> State:
+        return self.machine.state
+
+    @property
+    def wants(self) -> Want:
+        return self.machine.wants
+
+    def close(self) -> None:
+        self.machine.close()
 
 
-def say(machine: Machine, *said: bytes) -> bytes:
-    """What the machine answers to all of this, until it wants something else than to send.
+class Example(Nonces):
+    """RFC 1939's example has a timestamp of its own."""
 
-    After every answer: a session is in TRANSACTION if, and only if, somebody logged in and holds a maildrop.
+    def challenge(self, hostname: str) -> str:
+        return TIMESTAMP
+
+
+def machine_of(service: MailService, **more: bool) -> Session:
+    service.nonces = Example()
+    return Session(service, **more)
+
+
+def say(session: Session, *said: bytes) -> bytes:
+    """What the machine answers to all of this.
+
+    Afterwards: a session is in TRANSACTION if, and only if, somebody logged in and holds a maildrop.
     """
-    for data in said:
-        machine.receive(data)
-    answers = []
-    while isinstance(event := machine.next_event(), Send):
-        answers.append(event.data)
-        assert (machine.state is State.TRANSACTION) == (machine._drop is not None)
-    return b"".join(answers)
+    answers = b"".join(session.say(*said))
+    assert (session.state is State.TRANSACTION) == (session.machine._drop is not None)
+    return answers
 
 
-def in_session(service: MailService) -> Machine:
+def in_session(service: MailService) -> Session:
     machine = machine_of(service)
     assert say(machine, LOGIN).endswith(b"octets)\r\n")
     return machine
@@ -81,7 +89,7 @@ def is_free(drop: Maildrop) -> bool:
 
 
 def test_table_names_methods_of_the_machine() -> None:
-    assert all(callable(getattr(Machine, transition.handler)) for transition in TABLE.values())
+    assert all(callable(getattr(Pop3Machine, transition.handler)) for transition in TABLE.values())
 
 
 def test_table_has_every_command_of_the_rfcs_in_its_state() -> None:
@@ -97,7 +105,7 @@ def test_table_has_every_command_of_the_rfcs_in_its_state() -> None:
 
 
 def test_only_quit_in_transaction_leads_to_update() -> None:
-    ways = {key for key, transition in TABLE.items() for o in Outcome if transition.leads_to(o) is State.UPDATE}
+    ways = {key for key, transition in TABLE.items() for o in Status if transition.leads_to(o) is State.UPDATE}
     assert ways == {(State.TRANSACTION, "QUIT")}
 
 
@@ -105,14 +113,14 @@ def test_only_a_login_leads_to_transaction() -> None:
     ways = {
         key[1]
         for key, transition in TABLE.items()
-        for outcome in Outcome
+        for outcome in Status
         if transition.leads_to(outcome) is State.TRANSACTION and key[0] is not State.TRANSACTION
     }
     assert ways == {"PASS", "APOP", "AUTH", ""}
 
 
 def test_a_refusal_never_ends_or_starts_anything() -> None:
-    assert dict(AFTER_A_REFUSAL) == {State.PASSWORD: State.AUTHORIZATION, State.EXCHANGE: State.AUTHORIZATION}
+    assert dict(AFTER_A_REFUSAL) == {State.PASSWORD: State.AUTHORIZATION}
 
 
 # The RFCs' own examples
@@ -145,20 +153,17 @@ def test_session_of_rfc_1939_section_10() -> None:
     assert say(machine, b"RETR 2\r\n") == b"+OK 200 octets\r\n" + b"b" * 198 + b"\r\n.\r\n"
     assert say(machine, b"DELE 2\r\n").startswith(b"+OK ")
     assert say(machine, b"QUIT\r\n").startswith(b"+OK ")
-    assert machine.next_event() is Signal.CLOSE
+    assert machine.wants is Want.NOTHING
 
 
 # The greeting and CAPA
 
 
 def test_greeting_ends_with_the_timestamp() -> None:
-    machine = Machine(service_with(), peer="192.0.2.1", timestamp=TIMESTAMP)
-    greeting = machine.next_event()
-    assert isinstance(greeting, Send)
-    assert re.fullmatch(rb"\+OK [^<>]*<[0-9]+\.[0-9]+@[a-z.]+>\r\n", greeting.data)
+    assert re.fullmatch(rb"\+OK [^<>]*<[0-9]+\.[0-9]+@[a-z.]+>\r\n", machine_of(service_with()).greeting)
 
 
-def capabilities(machine: Machine) -> set[str]:
+def capabilities(machine: Session) -> set[str]:
     lines = say(machine, b"CAPA\r\n").decode().split("\r\n")
     assert lines[0].startswith("+OK")
     assert lines[-2:] == [".", ""]
@@ -250,7 +255,7 @@ def test_every_failed_login_looks_the_same_and_the_third_ends_the_session(said: 
     for state in (State.AUTHORIZATION, State.AUTHORIZATION, State.CLOSED):
         assert say(machine, said).endswith(b"-ERR [AUTH] Login failed\r\n")
         assert machine.state is state
-    assert machine.next_event() is Signal.CLOSE
+    assert machine.wants is Want.NOTHING
     assert not service.may_send("192.0.2.1")
     assert is_free(service.maildrops["hanako"])
 
@@ -273,11 +278,11 @@ def test_password_must_follow_the_name_at_once() -> None:
 def test_second_session_is_told_that_the_maildrop_is_in_use() -> None:
     service = service_with(policy="pop-before-smtp")
     first = in_session(service)
-    service.popped("192.0.2.1")
-    second = Machine(service, peer="192.0.2.9", timestamp=TIMESTAMP)
+    service.forget_windows()
+    second = machine_of(service)
     assert b"-ERR [IN-USE]" in say(second, LOGIN)
     assert second.state is State.AUTHORIZATION
-    assert not service.may_send("192.0.2.9")
+    assert not service.may_send("192.0.2.1")
     say(first, b"QUIT\r\n")
     assert say(second, LOGIN).endswith(b"octets)\r\n")
     second.close()
@@ -351,9 +356,9 @@ def test_no_login_in_the_clear_where_the_policy_is_ssl(command: bytes) -> None:
 def test_stls_begins_a_new_session_inside_tls() -> None:
     machine = machine_of(service_with(policy="starttls"))
     assert say(machine, b"STLS\r\n").startswith(b"+OK ")
-    assert machine.next_event() is Signal.START_TLS
-    machine.tls_started()
-    assert machine.next_event() is Signal.NEED_DATA
+    assert machine.wants is Want.TLS
+    machine.begin(secured=True)
+    assert machine.wants is Want.COMMAND
     assert "STLS" not in capabilities(machine)
     assert say(machine, b"STLS\r\n") == b"-ERR TLS is already active\r\n"
     assert say(machine, LOGIN).endswith(b"octets)\r\n")
@@ -364,14 +369,7 @@ def test_plaintext_behind_stls_is_refused_and_ends_the_session() -> None:
     answer = say(machine, b"STLS\r\nUSER hanako\r\n")
     assert answer.startswith(b"-ERR ")
     assert answer.count(b"\r\n") == 1
-    assert machine.next_event() is Signal.CLOSE
-
-
-def test_plaintext_after_the_answer_to_stls_ends_the_session_without_a_word() -> None:
-    machine = machine_of(service_with(policy="starttls"))
-    say(machine, b"STLS\r\n")
-    assert say(machine, b"USER hanako\r\n") == b""
-    assert machine.next_event() is Signal.CLOSE
+    assert machine.wants is Want.NOTHING
 
 
 @pytest.mark.parametrize("policy", ["plaintext", "smtp-auth", "pop-before-smtp", "ssl"])
@@ -380,7 +378,7 @@ def test_stls_is_not_there_where_the_policy_is_another(policy: str) -> None:
 
 
 def test_stls_without_a_certificate_is_not_there() -> None:
-    machine = Machine(service_with(policy="starttls"), peer="192.0.2.1", timestamp=TIMESTAMP)
+    machine = machine_of(service_with(policy="starttls"), can_start_tls=False)
     assert say(machine, b"STLS\r\nUSER x\r\n").endswith(
         b"-ERR STLS is not offered here\r\n-ERR Encryption required\r\n"
     )
@@ -414,7 +412,7 @@ def test_line_without_an_end_is_refused_once_and_not_kept() -> None:
     assert say(machine, b"x" * 200, b"y" * 100) == b"-ERR Line too long\r\n"
     for _ in range(100):
         assert say(machine, b"z" * 10_000) == b""
-    assert len(machine._inbox) == 0
+    assert len(machine.inbox) == 0
     assert say(machine, b"still the same line\r\nQUIT\r\n") == b"+OK Bye\r\n"
 
 
@@ -445,16 +443,6 @@ def test_pipelined_session_is_answered_in_order() -> None:
         "+OK Bye",
         "",
     ]
-
-
-def test_every_reply_is_one_event() -> None:
-    machine = in_session(service_with(b".\r\n" * 1000, b"second\r\n"))
-    for command in (b"CAPA", b"LIST", b"UIDL", b"RETR 1", b"TOP 1 10"):
-        machine.receive(command + b"\r\n")
-        event = machine.next_event()
-        assert isinstance(event, Send)
-        assert event.data.endswith(b"\r\n.\r\n")
-        assert machine.next_event() is Signal.NEED_DATA
 
 
 @pytest.mark.parametrize(
@@ -547,7 +535,7 @@ def test_a_session_that_does_not_end_with_quit_deletes_nothing_and_frees_the_loc
     say(machine, b"DELE 1\r\n" + ending)
     machine.close()
     machine.close()
-    assert machine.next_event() is Signal.CLOSE
+    assert machine.wants is Want.NOTHING
     assert len(service.maildrops["hanako"].messages()) == 2
     assert is_free(service.maildrops["hanako"])
 
@@ -587,7 +575,7 @@ def test_a_maildrop_that_cannot_delete_says_so_and_frees_the_lock() -> None:
     service.maildrops = {"hanako": drop}
     machine = in_session(service)
     assert say(machine, b"DELE 1\r\nQUIT\r\n").endswith(b"-ERR [SYS/TEMP] Some marked messages were not deleted\r\n")
-    assert machine.next_event() is Signal.CLOSE
+    assert machine.wants is Want.NOTHING
     assert is_free(drop)
 
 
@@ -616,9 +604,9 @@ def test_other_octets_need_no_utf8_mode(content: bytes) -> None:
 class Wire:
     """What poplib takes for a socket."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Session) -> None:
         self._machine = machine
-        self._answers = io.BytesIO()
+        self._answers = io.BytesIO(machine.greeting)
 
     def sendall(self, data: bytes) -> None:
         position = self._answers.tell()
@@ -639,7 +627,7 @@ class Wire:
 
 class Poplib(poplib.POP3):
     def __init__(self, service: MailService) -> None:
-        self._machine = Machine(service, peer="192.0.2.1", timestamp=TIMESTAMP)
+        self._machine = machine_of(service)
         super().__init__("mail.example")
 
     def _create_socket(self, timeout: float) -> Wire:
@@ -777,7 +765,6 @@ def test_no_bytes_raise_under_any_policy(data: bytes, policy: str, secured: bool
     service = service_with(b"x\r\n", policy=policy)
     machine = machine_of(service, secured=secured)
     say(machine, data)
-    assert machine.next_event() in (Signal.NEED_DATA, Signal.START_TLS, Signal.CLOSE)
     machine.close()
     assert is_free(service.maildrops["hanako"])
     assert Counter(drop._session.locked() for drop in service.maildrops.values()) == {False: 2}

@@ -12,7 +12,7 @@ from labkit.mail import sasl
 from labkit.mail.accounts import Account, Accounts
 from labkit.mail.nonces import Nonces
 from labkit.mail.policy import MECHANISMS
-from labkit.mail.sasl import Challenge, Failure, Reason, Success
+from labkit.mail.sasl import Challenge, Failure, Negotiation, Reason, Success, Verifier
 from tests.conftest import examples
 
 ACCOUNTS = Accounts(
@@ -29,7 +29,7 @@ CREDENTIALS, MALFORMED = Failure(Reason.CREDENTIALS), Failure(Reason.MALFORMED)
 
 def outcome(mechanism: str, *responses: bytes | None) -> Challenge | Success | Failure:
     """What the last response leads to."""
-    exchange = sasl.begin(mechanism, ACCOUNTS, "mail.example", Nonces())
+    exchange = Negotiation(mechanism, Verifier(ACCOUNTS, "mail.example", Nonces()))
     steps = [exchange.step(response) for response in responses]
     assert all(isinstance(step, Challenge) for step in steps[:-1])
     return steps[-1]
@@ -83,7 +83,7 @@ class Given(Nonces):
 
 
 def test_cram_md5_example_of_rfc_2195() -> None:
-    exchange = sasl.begin("CRAM-MD5", ACCOUNTS, "postoffice.reston.mci.net", Given(1896, 697170952))
+    exchange = Negotiation("CRAM-MD5", Verifier(ACCOUNTS, "postoffice.reston.mci.net", Given(1896, 697170952)))
     assert exchange.step(None) == Challenge(b"<1896.697170952@postoffice.reston.mci.net>")
     assert exchange.step(b"tim b913a602c7eda7a495b4e6e7334d3890") == Success(ACCOUNTS["tim"])
 
@@ -119,7 +119,7 @@ def test_scram_example_of_rfc_7677(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Accounts, "salt", lambda *_: b"[m\x99h\x9d\x125\x8e\xec\xa0K\x14\x126\xfa\x81")
     nonces = Given(nonce="%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0")
     accounts = Accounts([ACCOUNTS["user"]])
-    exchange = sasl.begin("SCRAM-SHA-256", accounts, "mail.example", nonces)
+    exchange = Negotiation("SCRAM-SHA-256", Verifier(accounts, "mail.example", nonces))
     nonce = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
     assert exchange.step(b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO") == Challenge(
         nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
@@ -132,7 +132,7 @@ def test_scram_example_of_rfc_7677(monkeypatch: pytest.MonkeyPatch) -> None:
 def scram(name: str, password: str, last: bytes | None = b"") -> Challenge | Success | Failure:
     """An exchange with a SCRAM client."""
     client = scramp.ScramClient(["SCRAM-SHA-256"], name, password)
-    exchange = sasl.begin("SCRAM-SHA-256", ACCOUNTS, "mail.example", Nonces())
+    exchange = Negotiation("SCRAM-SHA-256", Verifier(ACCOUNTS, "mail.example", Nonces()))
     assert exchange.step(None) == Challenge(b"")
     first: Any = exchange.step(client.get_client_first().encode())
     client.set_server_first(first.data.decode())
@@ -150,7 +150,7 @@ def test_scram_with_an_authzid(authzid: str, expected: object) -> None:
     """RFC 5802 section 5.1: mutt sends its own name as authzid; to act as somebody else takes a right nobody has here."""
     client = scramp.ScramClient(["SCRAM-SHA-256"], "tim", "tanstaaftanstaaf")
     bare = client.get_client_first().removeprefix("n,,")
-    exchange = sasl.begin("SCRAM-SHA-256", ACCOUNTS, "mail.example", Nonces())
+    exchange = Negotiation("SCRAM-SHA-256", Verifier(ACCOUNTS, "mail.example", Nonces()))
     first: Any = exchange.step(f"n,a={authzid},{bare}".encode())
     client.set_server_first(first.data.decode())
     client.gs2_header = sasl._Header("n", authzid, f"n,a={authzid},".encode())
@@ -183,7 +183,7 @@ def test_scram() -> None:
     ],
 )
 def test_a_scram_login_that_is_well_formed_and_wrong_is_a_failed_one(final: bytes, expected: object) -> None:
-    exchange = sasl.begin("SCRAM-SHA-256", ACCOUNTS, "mail.example", Given(nonce="%hv"))
+    exchange = Negotiation("SCRAM-SHA-256", Verifier(ACCOUNTS, "mail.example", Given(nonce="%hv")))
     assert isinstance(exchange.step(b"n,,n=tim,r=abc"), Challenge)
     assert exchange.step(final) == expected
 
@@ -218,7 +218,7 @@ def test_scram_first_messages_that_are_none(first: bytes) -> None:
 )
 @settings(deadline=None, max_examples=examples(200))
 def test_nothing_that_a_client_sends_raises_or_logs_in(mechanism: str, responses: list[bytes], initial: bool) -> None:
-    exchange = sasl.begin(mechanism, ACCOUNTS, "mail.example", Nonces())
+    exchange = Negotiation(mechanism, Verifier(ACCOUNTS, "mail.example", Nonces()))
     for response in responses if initial else [None, *responses]:
         step = exchange.step(response)
         assert not isinstance(step, Success)

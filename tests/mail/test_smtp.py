@@ -24,6 +24,7 @@ from labkit.mail import smtp
 from labkit.mail.certificates import authority
 from labkit.mail.clock import Clock
 from labkit.mail.policy import MECHANISMS, POLICIES, LoginFormat, Security
+from labkit.mail.smtp import TABLE, State
 from labkit.wire.network import Listener, Network
 from tests.conftest import examples, lack, require
 from tests.mail.conftest import ACCOUNTS, InMemory, Talk, a_service
@@ -84,12 +85,6 @@ def test_no_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getfqdn", lambda *_: pytest.fail("a connection must not ask the name service"))
     with InMemory(a_service()) as session:
         assert session.transport.writes == [b"220 mail.example ESMTP labkit\r\n"]
-
-
-def test_aiosmtpds_own_set_up_finds_every_command_and_no_mechanism() -> None:
-    with InMemory(a_service()) as session:
-        assert set(session.protocol._smtp_methods) == set(smtp.COMMANDS)
-        assert session.protocol._auth_methods == {}
 
 
 # One message
@@ -199,7 +194,7 @@ def test_size(monkeypatch: pytest.MonkeyPatch) -> None:
             session.feed(begin)
             wire = stuffed(content)
             assert session.feed(*(wire[at : at + 700] for at in range(0, len(wire), 700)))[0].startswith(code)
-            assert len(session.protocol._pending) == 0
+            assert session.waiting == 0
     assert [len(content) for content in taro(service)] == [999, 1000]
 
 
@@ -340,7 +335,7 @@ def test_scram_proves_both_sides() -> None:
         )
         client.set_server_final(exchange(base64.b64encode(client.get_client_final().encode()).decode()))
         assert session.feed(b"\r\n") == [b"235 2.7.0 Authentication successful\r\n"]
-        assert session.protocol.account == ACCOUNTS[1]
+        assert session.machine.account == ACCOUNTS[1]
 
 
 @pytest.mark.parametrize(
@@ -604,19 +599,19 @@ def test_a_client_that_takes_no_replies_is_not_read_without_bound() -> None:
         session.protocol.pause_writing()
         session.feed(*[b"NOOP\r\n" * 10_000] * 6)
         assert not session.transport.reading
-        assert len(session.protocol._pending) < 2**19
+        assert session.waiting < 2**19
         before = b"".join(session.transport.writes).count(b"250 2.0.0 OK\r\n")
         session.protocol.resume_writing()
-        session.rest(turns=200)
+        session.rest(turns=1500)
         assert session.transport.reading
         assert b"".join(session.transport.writes).count(b"250 2.0.0 OK\r\n") == 60_000 > before
 
 
 def test_a_line_without_end_is_not_kept() -> None:
     with InMemory(a_service()) as session:
-        session.feed(*[b"NOOP " + b"a" * 60_000] * 5)
-        assert len(session.protocol._pending) < 80_000
-        assert session.feed(b"\r\nNOOP\r\n") == [b"500 5.5.2 Line too long\r\n250 2.0.0 OK\r\n"]
+        assert session.feed(*[b"NOOP " + b"a" * 60_000] * 5) == [b"500 5.5.2 Line too long\r\n"]
+        assert session.waiting == 0
+        assert session.feed(b"\r\nNOOP\r\n") == [b"250 2.0.0 OK\r\n"]
 
 
 def test_nothing_is_logged_on_stderr() -> None:
@@ -792,3 +787,37 @@ def test_smtplib_sends_smtputf8(serve_smtp: Serve) -> None:
     with smtplib.SMTP(listener.host, listener.port) as client:
         client.send_message(message)
     assert "Subject: こんにちは\r\n".encode() in taro(service)[0]
+
+
+# The table
+
+
+def test_the_table_has_every_command_in_every_state_of_a_session() -> None:
+    speaking = {State.START, State.READY, State.SENDER, State.RECIPIENTS}
+    assert set(TABLE) == {(state, verb) for state in speaking for verb in smtp.COMMANDS} | {
+        (State.EXCHANGE, ""),
+        (State.CONTENT, ""),
+    }
+
+
+def ways_to(*, state: State, reply: str) -> set[tuple[State, str]]:
+    """What leads there from elsewhere, as a state diagram shows it."""
+    return {
+        key
+        for key, transition in TABLE.items()
+        if transition.possible and transition.leads_to(reply) is state is not key[0]
+    }
+
+
+def test_the_state_diagram() -> None:
+    """RFC 5321 section 4.1.4: MAIL, RCPT, DATA, in this order; RFC 4954 section 4: AUTH between transactions only."""
+    assert ways_to(state=State.SENDER, reply="250 ") == {(State.READY, "MAIL")}
+    assert ways_to(state=State.RECIPIENTS, reply="250 ") == {(State.SENDER, "RCPT")}
+    assert ways_to(state=State.CONTENT, reply="354 ") == {(State.RECIPIENTS, "DATA")}
+    assert ways_to(state=State.EXCHANGE, reply="334 ") == {(State.READY, "AUTH")}
+    assert {verb for _state, verb in ways_to(state=State.NEGOTIATION, reply="220 ")} == {"STARTTLS"}
+    assert {verb for _state, verb in ways_to(state=State.CLOSED, reply="221 ")} == {"QUIT"}
+    assert ways_to(state=State.START, reply="250 ") == set(), "only TLS begins a session anew"
+    # A refusal changes nothing, but for what is no command.
+    changed = {state for (state, _), transition in TABLE.items() if transition.leads_to("550 ") is not state}
+    assert changed == {State.EXCHANGE, State.CONTENT}

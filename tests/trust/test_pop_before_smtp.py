@@ -12,9 +12,8 @@ from datetime import timedelta
 import pytest
 
 from labkit.mail.policy import POLICIES, Policy
-from labkit.mail.pop3 import Pop3Protocol
 from labkit.provider import Provider
-from tests.mail.conftest import InMemory, Memory, a_service
+from tests.mail.conftest import InMemory, a_service
 from tests.trust.rig import PASSWORD, Client, a_provider, b64, taro
 
 MAIL = "MAIL FROM:<hanako@mail.example>"
@@ -104,12 +103,13 @@ def test_another_address_may_not_send(provider: Provider) -> None:
 def test_an_address_is_one_address_however_it_is_written(reads: str, sends: str, may: bool) -> None:
     """The lab listens on IPv4; what a server sees of IPv6 is shown to its protocols without a network."""
     service = a_service("pop-before-smtp")
-    with InMemory(service, peername=(sends, 40_000, 0, 0)) as smtp:
-        pop3 = Pop3Protocol(service, tls_context=None, loop=smtp.loop)
-        pop3.connection_made(Memory(pop3, smtp.loop, peername=(reads, 40_001, 0, 0)))
+    with (
+        InMemory(service, peername=(sends, 40_000, 0, 0)) as smtp,
+        InMemory(service, pop3=True, peername=(reads, 40_001, 0, 0)) as pop3,
+    ):
         smtp.feed(b"EHLO c.example\r\n")
         assert smtp.feed(MAIL.encode() + b"\r\n")[0].startswith(REFUSED.encode())
-        pop3.data_received(f"USER hanako\r\nPASS {PASSWORD}\r\nQUIT\r\n".encode())
+        pop3.feed(f"USER hanako\r\nPASS {PASSWORD}\r\nQUIT\r\n".encode())
         assert smtp.feed(MAIL.encode() + b"\r\n")[0].startswith(b"250 " if may else REFUSED.encode())
 
 
