@@ -4,9 +4,10 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-READY  := $(VENV)/.ready
+# Named after the Python that the environment is made from: `make PYTHON=...` with another one sets up again.
+READY  := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys, zlib; print(zlib.crc32(repr((sys.base_prefix, sys.version_info[:2])).encode()))" 2>/dev/null)
 # One more than there are cores: tests wait for servers, browsers and other programs.
-JOBS   ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
+JOBS   ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)" 2>/dev/null)
 ROOM   ?= .venv-classroom
 
 .PHONY: catalogue fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
@@ -21,18 +22,22 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "labkit needs Python 3.11 or newer. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "Setting up in $(VENV): this once, a minute or two."
-	@if command -v uv >/dev/null 2>&1; then \
-	  uv venv --quiet --allow-existing --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV) && \
-	  uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock && \
-	  uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	@[ -e $@ ] || [ ! -e $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
+	@python=$$($(PYTHON) -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'); \
+	if command -v uv >/dev/null 2>&1; then \
+	  uv venv --quiet --allow-existing --python "$$python" $(VENV) || exit 2; \
+	  install="uv pip install --quiet --python $(BIN)/python"; \
 	else \
-	  { $(PYTHON) -m venv $(VENV) || { echo "Python's venv module is missing: install it (Debian: python3-venv) or install uv."; exit 2; }; } && \
-	  $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock && \
-	  $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . ; \
-	fi
+	  "$$python" -m venv $(VENV) || { echo "Python's venv module is missing: install it (Debian: python3-venv) or install uv."; exit 2; }; \
+	  install="$(BIN)/python -m pip install -qq"; \
+	fi; \
+	$$install --require-hashes -r requirements.lock || \
+	  { echo "The packages could not be installed, for the reason above. The first setup needs a network; the lab itself does not."; exit 2; }; \
+	$$install --no-deps --no-build-isolation -e .
 	@touch $@
 
 lab: setup
+	@echo "The command line is $(BIN)/labkit, for instance: $(BIN)/labkit compare"
 	$(BIN)/labkit lab $(ARGS)
 
 test: test-code test-notebooks
@@ -66,8 +71,8 @@ classroom: $(ROOM)/bin/configurable-http-proxy
 
 $(ROOM)/bin/configurable-http-proxy:
 	$(MAKE) setup VENV=$(ROOM)
-	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(ROOM)/bin/python 'jupyterhub>=5,<7'; \
-	  else $(ROOM)/bin/python -m pip install --quiet 'jupyterhub>=5,<7'; fi
+	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(ROOM)/bin/python 'jupyterhub>=5.4.5,<7'; \
+	  else $(ROOM)/bin/python -m pip install --quiet 'jupyterhub>=5.4.5,<7'; fi
 	npm install --silent --global --prefix $(ROOM) configurable-http-proxy@5
 
 # nbgrader releases every lesson, takes two learners' work in, and marks it. In an environment of its own.
