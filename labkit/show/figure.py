@@ -1,16 +1,15 @@
-"""A figure: something that says more when it is looked at, and says the same in words.
+"""A figure: a picture, drawn when somebody looks at it, that says the same in words.
 
-Every figure is drawn on a sheet measured in inches, by matplotlib's own objects, without pyplot and without touching
-anybody's settings. A notebook gets it as SVG with all text as outlines of the fonts that matplotlib carries, so that its
-bytes are the same on every machine; nothing in it depends on a system's fonts, the time, or the capture engine. A saved
-file is for this machine, and names the engine in its footer.
+It is drawn on a sheet, which writes itself as SVG: the same bytes on every machine, and nothing in them depends on a
+system's fonts, the time, or the capture engine. A page holds the picture itself, whose text can be selected and read aloud;
+a notebook holds it as an image, for JupyterLab shows no other picture of a notebook that is not trusted yet. A saved file
+is for this machine, and names the engine in its footer.
 """
 
 import base64
 import os
 from abc import abstractmethod
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +17,15 @@ from markupsafe import Markup
 
 from labkit import files
 from labkit.errors import BadSetting
-from labkit.show.sheet import BOTTOM, Sheet, settled
+from labkit.show.sheet import END, Sheet
 from labkit.show.view import View, render
 from labkit.texts import _
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
-FORMATS = ("png", "svg", "pdf")
-DOTS = 150  # dots per inch of a PNG
 FOOTER = 0.3  # inches
+NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'  # a file says it; within a page the parser knows
 
 
 class Figure(View):
@@ -51,13 +49,14 @@ class Figure(View):
 
     def matplotlib(self) -> "matplotlib.figure.Figure":
         """The figure as matplotlib's own, to be changed or saved by whoever knows it."""
-        with settled():
-            return self._sheet("").figure
+        from labkit.show.canvas import drawn
+
+        return drawn(self._sheet())
 
     @cached_property
     def svg(self) -> bytes:
-        """The figure as SVG, the same bytes on every machine."""
-        return self._written("svg", "")
+        """The figure as an SVG file, the same bytes on every machine."""
+        return self._file(self._sheet())
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a PNG, SVG or PDF file, as the suffix says, with the capture engine in its footer; return its path.
@@ -66,33 +65,42 @@ class Figure(View):
         """
         target = Path(path)
         kind = target.suffix.lower().removeprefix(".")
-        if kind not in FORMATS:
+        if kind not in ("png", "svg", "pdf"):
             message = _("A figure can't be saved as {name!r}: give it a name that ends in .png, .svg or .pdf.")
             raise BadSetting(message.format(name=target.name))
+        sheet = self._sheet(FOOTER)
         footer = _("labkit, capture engine: {engine}").format(engine=self.engine) if self.engine else "labkit"
-        return files.write(target, self._written(kind, footer))
+        sheet.text(sheet.width - 0.15, sheet.height - 0.15, footer, size=10, anchor=END)
+        return files.write(target, self._file(sheet) if kind == "svg" else _exported(sheet, kind))
 
     def body(self) -> Markup:
+        return self._framed(Markup(self._sheet().svg(self.alt)))  # noqa: S704 (the sheet escapes what it writes)
+
+    def html(self) -> str:
+        """The figure as a fragment for a notebook: an image with its alternative."""
         data = base64.b64encode(self.svg).decode("ascii")
-        values = {"alt": self.alt, "data": data, "title": self.title, "words": self.text().split("\n")}
-        return render("figure.html", values)
+        image = render("image.html", {"alt": self.alt, "data": data})
+        return str(render("view.html", {"body": self._framed(image)}))
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Both faces; the engine goes into the metadata, because outputs are the same under every engine."""
-        return {"text/plain": self.text(), "text/html": self.html()}, {"labkit": {"engine": self.engine}}
+        return super()._repr_mimebundle_()[0], {"labkit": {"engine": self.engine}}
 
-    def _sheet(self, footer: str) -> Sheet:
-        sheet = Sheet(self.width, self.height + (FOOTER if footer else 0))
+    def _framed(self, picture: Markup) -> Markup:
+        return render("figure.html", {"picture": picture, "title": self.title, "words": self.text().split("\n")})
+
+    def _sheet(self, below: float = 0) -> Sheet:
+        sheet = Sheet(self.width, self.height + below)
         self.draw(sheet)
-        if footer:
-            sheet.text(self.width - 0.15, sheet.height - 0.12, footer, size=10, across="right", along=BOTTOM)
         return sheet
 
-    def _written(self, kind: str, footer: str) -> bytes:
-        out = BytesIO()
-        metadata = {"Date": None} if kind == "svg" else {"CreationDate": None} if kind == "pdf" else {}
-        with settled():
-            self._sheet(footer).figure.savefig(out, format=kind, dpi=DOTS, metadata=metadata)
-        return out.getvalue()
+    def _file(self, sheet: Sheet) -> bytes:
+        return sheet.svg(self.alt).replace("<svg", f"<svg{NAMESPACE}", 1).encode()
+
+
+def _exported(sheet: Sheet, kind: str) -> bytes:
+    from labkit.show.canvas import written
+
+    return written(sheet, kind)

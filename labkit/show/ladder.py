@@ -6,18 +6,17 @@ so do small TLS records beside a large one. Nothing is drawn over anything else,
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from itertools import groupby
-from operator import add
+from math import fsum
 
 from labkit.decode.dissection import Dissection, LineKind
 from labkit.show.comparison import Session, titled
 from labkit.show.dialogue import ends_of, more_connections, protocol_of, title_of
 from labkit.show.figure import Figure
 from labkit.show.groups import TELLING, Group, groups
-from labkit.show.marks import FAINT, PROTOCOL, STYLES, Style, legend
-from labkit.show.safe import block, fit, visible
-from labkit.show.sheet import ADVANCE, BOLD, CENTER, POINT, RIGHT, WIRE, Sheet, cut, measure, room, wrap
+from labkit.show.marks import FAINT, PAPER, PROTOCOL, STYLES, Style, legend
+from labkit.show.safe import block, fit, visible, width
+from labkit.show.sheet import BOLD, END, FIXED, MIDDLE, POINT, WIRE, Sheet, columns, measure, wrap
 from labkit.texts import _
 from labkit.wire.flows import Side
 
@@ -95,12 +94,7 @@ def _together(kind: str, found: Sequence[Group]) -> Iterator[Step]:
 
 def _word(group: Group) -> str:
     """A group in one word: a command's verb, a reply's code."""
-    return cut(visible(group.rows[0].text.split(" ")[0].split("-")[0] or "…"), 12)
-
-
-def _added(lengths: Iterable[float]) -> float:
-    """Plainly added: since Python 3.12 `sum` rounds otherwise, and a height's last digit goes into the names in an SVG."""
-    return reduce(add, lengths, 0.0)
+    return fit(visible(group.rows[0].text.split(" ")[0].split("-")[0] or "…"), 12)
 
 
 class Ladder(Figure):
@@ -113,21 +107,21 @@ class Ladder(Figure):
         count = max(len(self.lanes), 1)
         self.width = 10.5 if count > 1 else 7.0
         self._lane = (self.width - 2 * EDGE - BETWEEN * (count - 1)) / count
-        self._letters = room(self._lane - CHIP - MARGIN, SIZE)
+        self._columns = columns(self._lane - CHIP - MARGIN, SIZE)
         self.height = 0.75 + max((self._length(lane) for lane in self.lanes), default=0.5) + 0.62
 
     def _lines(self, step: Step) -> list[str]:
-        return wrap(visible(step.words), self._letters, 2)
+        return wrap(visible(step.words), self._columns, 2)
 
     def _inline(self, step: Step) -> bool:
         """Whether the words have room in a gap of their arrow: protocol words, if there are few."""
-        return step.style.name == PROTOCOL and len(visible(step.words)) <= room(self._lane - 2 * SHAFT, SIZE)
+        return step.style.name == PROTOCOL and width(visible(step.words)) <= columns(self._lane - 2 * SHAFT, SIZE)
 
     def _step_height(self, step: Step) -> float:
         return INLINE if self._inline(step) else LINE * len(self._lines(step)) + 0.24
 
     def _length(self, lane: Lane) -> float:
-        return _added(0.38 + _added(map(self._step_height, part.steps)) for part in lane.parts)
+        return fsum(0.38 + fsum(map(self._step_height, part.steps)) for part in lane.parts)
 
     @property
     def styles(self) -> tuple[Style, ...]:
@@ -162,12 +156,12 @@ class Ladder(Figure):
     def _draw_lane(self, sheet: Sheet, lane: Lane, left: float, right: float) -> None:
         middle = (left + right) / 2
         size = next((size for size in TITLES if measure(lane.title, BOLD, size) <= right - left), TITLES[-1])
-        sheet.text(middle, 0.3, lane.title, size=size, face=BOLD, across=CENTER, width=right - left)
-        sheet.text(left, 0.6, _("client"), size=SIZE, colour=FAINT)
-        sheet.text(right, 0.6, _("server"), size=SIZE, colour=FAINT, across=RIGHT)
+        sheet.text(middle, 0.3, lane.title, size=size, face=BOLD, anchor=MIDDLE, room=right - left)
+        sheet.text(left, 0.6, _("client"), size=SIZE, paint=FAINT)
+        sheet.text(right, 0.6, _("server"), size=SIZE, paint=FAINT, anchor=END)
         y = 0.7
         for part in lane.parts:
-            sheet.text(middle, y + 0.24, part.name, size=11, face=BOLD, across=CENTER, width=right - left - 0.1)
+            sheet.text(middle, y + 0.24, part.name, size=11, face=BOLD, anchor=MIDDLE, room=right - left - 0.1)
             y += 0.38
             if not part.steps:
                 continue
@@ -176,18 +170,18 @@ class Ladder(Figure):
                 self._draw_step(sheet, step, left, right, y)
                 y += self._step_height(step)
             for x in (left, right):
-                sheet.line([x, x], [top - 0.06, y - 0.04], width=1.5)
+                sheet.line((x, top - 0.06), (x, y - 0.04), width=1.5)
 
     def _draw_step(self, sheet: Sheet, step: Step, left: float, right: float, y: float) -> None:
         lines = self._lines(step)
         if self._inline(step):
             self._draw_arrow(sheet, step, left, right, y + INLINE / 2)
-            half = (len(lines[0]) + 1) * ADVANCE * SIZE * POINT / 2
-            sheet.box((left + right) / 2 - half, y, 2 * half, INLINE, fill="white")
-            sheet.text((left + right) / 2, y + INLINE / 2 + 0.05, lines[0], size=SIZE, face=WIRE, across=CENTER)
+            half = (width(lines[0]) + 1) * FIXED * SIZE * POINT / 2
+            sheet.box((left + right) / 2 - half, y, 2 * half, INLINE, fill=PAPER)
+            sheet.text((left + right) / 2, y + INLINE / 2 + 0.05, lines[0], size=SIZE, face=WIRE, anchor=MIDDLE)
             return
         chip = 0 if step.style.name == PROTOCOL else CHIP
-        start = (left + right - chip - max(map(len, lines)) * ADVANCE * SIZE * POINT) / 2 + chip
+        start = (left + right - chip - max(map(width, lines)) * FIXED * SIZE * POINT) / 2 + chip
         for number, words in enumerate(lines):
             sheet.text(start, y + LINE * (number + 0.85), words, size=SIZE, face=WIRE)
         if chip:
@@ -196,11 +190,11 @@ class Ladder(Figure):
 
     def _draw_arrow(self, sheet: Sheet, step: Step, left: float, right: float, y: float) -> None:
         ends = (right - 0.03, left + 0.03) if step.side is Side.SERVER else (left + 0.03, right - 0.03)
-        width = 1.2 if step.style.name == PROTOCOL else 2.4
-        sheet.arrow(*ends, y, colour=step.style.stroke, width=width, both=step.side is None)
+        thick = 1.2 if step.style.name == PROTOCOL else 2.4
+        sheet.arrow(*ends, y, paint=step.style.stroke, width=thick, both=step.side is None)
         if step.hatched:
             edge = step.style.stroke
-            sheet.box(left + 0.4, y - 0.05, right - left - 0.8, 0.1, fill="white", edge=edge, hatch="//////")
+            sheet.box(left + 0.4, y - 0.05, right - left - 0.8, 0.1, fill=PAPER, edge=edge, hatched=True)
 
 
 def _in_words(found: Iterable[Step]) -> str:

@@ -8,26 +8,38 @@ people with deuteranopia and protanopia.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 from labkit.decode.dissection import Line, LineKind
 from labkit.decode.exposure import Verdict
 from labkit.decode.spans import Visibility
 from labkit.texts import _
 
-TEXT = "#1f2937"  # words in figures, on white
-FAINT = "#566174"  # axes and captions in figures, on white
 PROTOCOL = "protocol words"
+
+
+class Paint(NamedTuple):
+    """A colour by what it is for; the value is what it is where nobody gives it another."""
+
+    name: str
+    value: str
+
+
+TEXT = Paint("text", "#1f2937")
+FAINT = Paint("faint", "#566174")  # axes and captions
+PAPER = Paint("paper", "#ffffff")  # what a figure is drawn on
+LIGHT = "#ffffff"
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How one verdict or visibility is shown. fill: an area; ink: text on that area; stroke: a line on white."""
+    """How one verdict or visibility is shown. fill: an area; ink: text on that area; stroke: a line on paper."""
 
     name: str
     mark: str
-    fill: str
-    ink: str
-    stroke: str
+    fill: Paint
+    ink: Paint
+    stroke: Paint
 
     @property
     def word(self) -> str:
@@ -40,15 +52,20 @@ class Style:
         return f"{self.mark} {self.word}"
 
 
+def _style(name: str, mark: str, fill: str, ink: str, stroke: str) -> Style:
+    told = name.replace(" ", "-")
+    return Style(name, mark, Paint(told, fill), Paint(f"{told}-ink", ink), Paint(f"{told}-stroke", stroke))
+
+
 _ORDER = (
-    Style(PROTOCOL, "·", "#e2e8f0", TEXT, "#334155"),
-    Style(Visibility.READABLE, "●", "#c2410c", "#ffffff", "#b93a08"),
-    Style(Visibility.ENCODED, "◐", "#eab308", TEXT, "#bd8600"),
-    Style(Visibility.GUESSABLE, "◒", "#9333ea", "#ffffff", "#9333ea"),
-    Style(Verdict.SIZE_ONLY, "◌", "#7dd3fc", TEXT, "#0284c7"),
-    Style(Visibility.HANDSHAKE, "◇", "#94a3b8", TEXT, "#8492a8"),
-    Style(Visibility.HIDDEN, "○", "#0f766e", "#ffffff", "#0f766e"),
-    Style(Verdict.NOT_SENT, "–", "#f1f5f9", TEXT, "#64748b"),
+    _style(PROTOCOL, "·", "#e2e8f0", TEXT.value, "#334155"),
+    _style(Visibility.READABLE, "●", "#c2410c", LIGHT, "#b93a08"),
+    _style(Visibility.ENCODED, "◐", "#eab308", TEXT.value, "#bd8600"),
+    _style(Visibility.GUESSABLE, "◒", "#9333ea", LIGHT, "#9333ea"),
+    _style(Verdict.SIZE_ONLY, "◌", "#7dd3fc", TEXT.value, "#0284c7"),
+    _style(Visibility.HANDSHAKE, "◇", "#94a3b8", TEXT.value, "#8492a8"),
+    _style(Visibility.HIDDEN, "○", "#0f766e", LIGHT, "#0f766e"),
+    _style(Verdict.NOT_SENT, "–", "#f1f5f9", TEXT.value, "#64748b"),
 )
 STYLES: Mapping[str, Style] = MappingProxyType({style.name: style for style in _ORDER})
 

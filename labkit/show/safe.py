@@ -59,13 +59,16 @@ def fit(text: str, columns: int) -> str:
     """Visible text in at most `columns` terminal columns; an ellipsis where it was cut."""
     if width(text) <= columns:
         return text
-    kept, used = [], 1
-    for character in text:
-        used += _cells(character)
-        if used > columns:
-            break
-        kept.append(character)
-    return "".join(kept) + ELLIPSIS
+    return text[: fitting(text, columns - 1)] + ELLIPSIS
+
+
+def fitting(text: str, columns: int) -> int:
+    """How many of the first characters of visible text take at most `columns` terminal columns."""
+    for count, character in enumerate(text):
+        columns -= _cells(character)
+        if columns < 0:
+            return count
+    return len(text)
 
 
 def glimpse(text: str, columns: int) -> str:

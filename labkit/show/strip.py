@@ -14,9 +14,9 @@ from labkit.show.comparison import Session
 from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
 from labkit.show.groups import sized
-from labkit.show.marks import STYLES, TEXT, Style, legend
+from labkit.show.marks import PAPER, STYLES, TEXT, Style, legend
 from labkit.show.safe import block, grid, visible
-from labkit.show.sheet import CENTER, MIDDLE, RIGHT, Sheet
+from labkit.show.sheet import END, MIDDLE, Sheet
 from labkit.texts import _
 
 NAMES, TOTALS = 2.0, 2.55  # inches for the sessions' titles and for the totals
@@ -121,12 +121,12 @@ class Strip(Figure):
         for number, bar in enumerate(self.bars):
             y = TOP + ROW * number
             if not bar.shares:
-                sheet.text(NAMES, y + BAR / 2, bar.title, size=12, along=MIDDLE, width=self.width - NAMES - 0.2)
+                sheet.text(NAMES, y + BAR / 2, bar.title, size=12, centred=True, room=self.width - NAMES - 0.2)
                 continue
-            sheet.text(NAMES - 0.12, y + BAR / 2, bar.title, size=12, across=RIGHT, along=MIDDLE, width=NAMES - 0.25)
+            sheet.text(NAMES - 0.12, y + BAR / 2, bar.title, size=12, anchor=END, centred=True, room=NAMES - 0.25)
             end = self._draw_bar(sheet, bar, y, scale)
             words = (_("{size} + TLS handshake") if bar.broken else "{size}").format(size=sized(bar.scaled))
-            sheet.text(end + 0.1, y + BAR / 2, words, size=11, along=MIDDLE, width=self.width - end - 0.2)
+            sheet.text(end + 0.1, y + BAR / 2, words, size=11, centred=True, room=self.width - end - 0.2)
         bottom = TOP + ROW * len(self.bars)
         self._draw_axis(sheet, bottom, scale, room)
         styles = legend(share.style for bar in self.bars for share in bar.shares)
@@ -141,11 +141,11 @@ class Strip(Figure):
             sheet.box(x, y, width, BAR, fill=share.style.fill)
             if share.is_handshake:
                 _tear(sheet, x + width / 2, y)
-                sheet.text(x + width * 0.22, y + BAR / 2, share.style.mark, size=11, across=CENTER, along=MIDDLE)
+                sheet.text(x + width * 0.22, y + BAR / 2, share.style.mark, size=11, anchor=MIDDLE, centred=True)
             elif width > 0.19:
                 ink = share.style.ink
                 sheet.text(
-                    x + width / 2, y + BAR / 2, share.style.mark, size=11, colour=ink, across=CENTER, along=MIDDLE
+                    x + width / 2, y + BAR / 2, share.style.mark, size=11, paint=ink, anchor=MIDDLE, centred=True
                 )
             x += width
         return x
@@ -155,17 +155,17 @@ class Strip(Figure):
         torn = any(bar.broken for bar in self.bars)
         step = _step(room / scale)
         last = 1 if torn else int(room / scale) // step
-        sheet.line([NAMES, NAMES + step * last * scale], [y, y], colour=TEXT, width=1.5)
+        sheet.line((NAMES, y), (NAMES + step * last * scale, y), paint=TEXT, width=1.5)
         for tick in range(last + 1):
             x = NAMES + tick * step * scale
-            sheet.line([x, x], [y - 0.06, y + 0.06], colour=TEXT, width=1.5)
+            sheet.line((x, y - 0.06), (x, y + 0.06), paint=TEXT, width=1.5)
             if not torn:
-                sheet.text(x, y + 0.24, f"{tick * step:,}", size=10, across=CENTER)
+                sheet.text(x, y + 0.24, f"{tick * step:,}", size=10, anchor=MIDDLE)
         if torn:
             words = _("{step:,} bytes; a TLS handshake is not to scale").format(step=step)
-            sheet.text(NAMES + step * scale + 0.12, y, words, size=11, along=MIDDLE)
+            sheet.text(NAMES + step * scale + 0.12, y, words, size=11, centred=True)
         else:
-            sheet.text(NAMES + room / 2, y + 0.47, _("bytes on the wire"), size=11, across=CENTER)
+            sheet.text(NAMES + room / 2, y + 0.47, _("bytes on the wire"), size=11, anchor=MIDDLE)
 
 
 def _note(bars: Iterable[Bar]) -> str:
@@ -179,7 +179,7 @@ def _tear(sheet: Sheet, x: float, y: float) -> None:
     """A white zigzag through a bar: something is left out here."""
     ys = [y - 0.03 + (BAR + 0.06) * step / 6 for step in range(7)]
     xs = [x + (0.05 if step % 2 else -0.05) for step in range(7)]
-    sheet.line(xs, ys, colour="white", width=4)
+    sheet.line(*zip(xs, ys, strict=True), paint=PAPER, width=4)
 
 
 def _step(span: float) -> int:

@@ -14,7 +14,7 @@ from labkit.show.figure import Figure
 from labkit.show.groups import Group, groups, sized
 from labkit.show.marks import FAINT, STYLES, TEXT, Style, legend
 from labkit.show.safe import block, fit
-from labkit.show.sheet import BOLD, CENTER, MIDDLE, RIGHT, Sheet
+from labkit.show.sheet import BOLD, END, MIDDLE, Sheet
 from labkit.texts import _
 from labkit.wire.flows import Side
 
@@ -126,30 +126,37 @@ def _panel(conversation: Dissection) -> Panel:
 def _draw_panel(sheet: Sheet, panel: Panel, y: float, most: int) -> None:
     middle = y + 0.25 + TIP + BEYOND + 0.1 + HALF
     sheet.text(LEFT, y + 0.2, panel.title, size=13, face=BOLD)
-    sheet.text(LEFT - 0.12, middle - HALF / 2, _("client ▲"), size=11, across=RIGHT, along=MIDDLE)
-    sheet.text(LEFT - 0.12, middle + HALF / 2, _("server ▼"), size=11, across=RIGHT, along=MIDDLE)
+    sheet.text(LEFT - 0.12, middle - HALF / 2, _("client ▲"), size=11, anchor=END, centred=True)
+    sheet.text(LEFT - 0.12, middle + HALF / 2, _("server ▼"), size=11, anchor=END, centred=True)
     pitch = min(WIDEST, (sheet.width - LEFT - EDGE) / max(len(panel.bursts), 1))
     for number, burst in enumerate(panel.bursts):
         _draw_burst(sheet, burst, LEFT + pitch * number, middle, pitch, most)
     end = LEFT + pitch * len(panel.bursts)
-    sheet.line([LEFT, end], [middle, middle], colour=TEXT, width=1.2)
+    sheet.line((LEFT, middle), (end, middle), paint=TEXT, width=1.2)
     if panel.left_out:
         words = _("… {count:,} more bursts").format(count=panel.left_out)
-        sheet.text(sheet.width - EDGE, y + 0.2, words, size=10, colour=FAINT, across=RIGHT)
+        sheet.text(sheet.width - EDGE, y + 0.2, words, size=10, paint=FAINT, anchor=END)
 
 
 def _draw_burst(sheet: Sheet, burst: DrawnBurst, x: float, middle: float, pitch: float, most: int) -> None:
     up = -1 if burst.side is Side.CLIENT else 1
     height = HANDSHAKE if burst.size is None else max(HALF * burst.size / max(most, 1), LEAST)
     top = middle - height if up < 0 else middle
-    hatch = "////" if burst.size is None else None
-    sheet.box(x + pitch * 0.1, top, pitch * 0.8, height, fill=burst.style.fill, edge=burst.style.stroke, hatch=hatch)
+    sheet.box(
+        x + pitch * 0.1,
+        top,
+        pitch * 0.8,
+        height,
+        fill=burst.style.fill,
+        edge=burst.style.stroke,
+        hatched=burst.size is None,
+    )
     if pitch < NARROW:
         return
     tip = middle + up * (height + TIP)
-    sheet.text(x + pitch / 2, tip, burst.style.mark, size=10, across=CENTER, along=MIDDLE)
+    sheet.text(x + pitch / 2, tip, burst.style.mark, size=10, anchor=MIDDLE, centred=True)
     if burst.size is not None and pitch >= WIDEST * 0.9:
-        sheet.text(x + pitch / 2, tip + up * BEYOND, f"{burst.size:,}", size=10, across=CENTER, along=MIDDLE)
+        sheet.text(x + pitch / 2, tip + up * BEYOND, f"{burst.size:,}", size=10, anchor=MIDDLE, centred=True)
 
 
 def timeline(conversations: Sequence[Dissection], *, engine: str = "") -> Timeline:

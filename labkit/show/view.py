@@ -77,4 +77,4 @@ class View:
 
 def css_of(style: Style) -> str:
     """The style as a style attribute: both colours, so that it is right within any theme."""
-    return f"background-color:{style.fill};color:{style.ink};padding:0 0.4em;border-radius:0.3em"
+    return f"background-color:{style.fill.value};color:{style.ink.value};padding:0 0.4em;border-radius:0.3em"

@@ -33,7 +33,9 @@ class Explorer(View, anywidget.AnyWidget):
     def __init__(self, exploration: Exploration, static: Explanation) -> None:
         super().__init__(
             packets=[list(row) for row in exploration.rows],
-            styles={style.name: [style.mark, style.word, style.fill, style.ink] for style in STYLES.values()},
+            styles={
+                style.name: [style.mark, style.word, style.fill.value, style.ink.value] for style in STYLES.values()
+            },
             words=_words(),
             note=exploration.note,
         )

@@ -6,7 +6,7 @@ import pytest
 
 from labkit.decode.exposure import Verdict
 from labkit.decode.spans import Visibility
-from labkit.show.marks import FAINT, STYLES, TEXT, Style, legend, style, style_of
+from labkit.show.marks import FAINT, PAPER, STYLES, TEXT, Style, legend, style, style_of
 from tests.show.scripts import AUTH_SENDING, LETTER_SENT, conversation
 
 Colour = tuple[float, float, float]
@@ -67,11 +67,11 @@ def test_no_two_looks_share_a_mark() -> None:
 
 @pytest.mark.parametrize("item", STYLES.values(), ids=STYLES)
 def test_contrast_reaches_wcag_aa(item: Style) -> None:
-    assert contrast(item.ink, item.fill) >= 4.5
-    assert contrast(item.stroke, "#ffffff") >= 3
+    assert contrast(item.ink.value, item.fill.value) >= 4.5
+    assert contrast(item.stroke.value, PAPER.value) >= 3
 
 
-@pytest.mark.parametrize("colour", [TEXT, FAINT])
+@pytest.mark.parametrize("colour", [TEXT.value, FAINT.value])
 def test_words_in_figures_reach_wcag_aa(colour: str) -> None:
     assert contrast(colour, "#ffffff") >= 4.5
 
@@ -80,8 +80,8 @@ def test_words_in_figures_reach_wcag_aa(colour: str) -> None:
 def test_colours_stay_apart(seen: tuple[Colour, ...]) -> None:
     drawn = [item for item in STYLES.values() if item.name != Verdict.NOT_SENT]  # never drawn in a figure
     for one, other in combinations(drawn, 2):
-        assert apart(one.fill, other.fill, seen) >= 18, (one.name, other.name)
-        assert apart(one.stroke, other.stroke, seen) >= 15, (one.name, other.name)
+        assert apart(one.fill.value, other.fill.value, seen) >= 18, (one.name, other.name)
+        assert apart(one.stroke.value, other.stroke.value, seen) >= 15, (one.name, other.name)
 
 
 def test_lines_about_people_are_told_from_protocol_words() -> None:
