@@ -172,6 +172,11 @@ class Provider:
             files.write(self._folder.path / "ca.pem", self.ca_pem)
         return self._folder.path / "ca.pem"
 
+    @property
+    def turned_away(self) -> int:
+        """Connections that were closed at once, because as many as this process can serve were open."""
+        return self._network.turned_away
+
     def settings(self, name: str, **overrides: Any) -> Settings:
         """What the owner of an account has to enter into a mail program; `overrides` are the switches set otherwise.
 

@@ -121,7 +121,6 @@ class TapRecording:
         self._taps = taps
         self._call = call
         self._events: list[Event] = []
-        self._written = 0
         self._synthesizer = Synthesizer()
         self._frames: list[Frame] = []
         self.running = False
@@ -136,8 +135,8 @@ class TapRecording:
         self.running = False
 
     def frames(self) -> Sequence[Frame]:
-        fresh = self._events[self._written :]
-        self._written += len(fresh)
+        fresh = self._events[:]
+        del self._events[: len(fresh)]  # in place, for the taps go on writing to it
         self._frames += self._synthesizer.add(fresh)
         return tuple(self._frames)
 

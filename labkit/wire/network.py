@@ -29,8 +29,14 @@ from labkit.wire.tap import Served, Tap, Taps
 
 T = TypeVar("T")
 
+if sys.platform != "win32":
+    import resource
+
 HOST = "127.0.0.1"
 BACKLOG = 1024  # connections that wait to be accepted; a class may connect at the same moment
+CONNECTIONS = 1024  # that are served at a time, where the system gives this process descriptors enough
+AT_ONCE = 32  # that are accepted before the first of them is counted
+RESERVE = 160  # descriptors that are left to everything else in this process
 PATIENCE = 0.3  # seconds that a handler has to end by itself after its connection was dropped
 LIMIT = 1.5  # seconds after which stop() no longer waits for a handler that refuses to be cancelled
 
@@ -52,6 +58,7 @@ class Network:
         self._thread: threading.Thread | None = None
         self._servers: list[asyncio.Server] = []
         self.listeners: tuple[Listener, ...] = ()
+        self.turned_away = 0  # connections that were closed at once, because too many were open
         self._taps = Taps()
 
     def __enter__(self) -> Self:
@@ -130,7 +137,15 @@ class Network:
     async def _serve(self, sock: socket.socket, factory: Callable[[], Served], tls: ssl.SSLContext | None) -> None:
         loop = asyncio.get_running_loop()
         make = factory if tls is None else partial(_secured, loop, factory, tls)
-        self._servers.append(await loop.create_server(lambda: Tap(self._taps, make), sock=sock, backlog=BACKLOG))
+        self._servers.append(await loop.create_server(partial(self._admitted, make), sock=sock, backlog=AT_ONCE))
+        sock.listen(BACKLOG)
+
+    def _admitted(self, make: Callable[[], Served]) -> asyncio.Protocol:
+        """What is served to the next connection: nothing when there are as many as can be."""
+        if len(self._taps.live) < _most():
+            return Tap(self._taps, make)
+        self.turned_away += 1
+        return _TurnedAway()
 
     async def _wind_down(self) -> None:
         """Close, drop, and wait until nothing is left: connections first, so that protocols can end by themselves."""
@@ -161,6 +176,21 @@ class Network:
         self._taps.recordings.clear()
         # What was scheduled by the last connection_lost still runs.
         await asyncio.sleep(0)
+
+
+class _TurnedAway(asyncio.Protocol):
+    """Closes at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
+
+
+def _most() -> int:
+    """How many connections are served at a time: without a descriptor, accepting would fail over and over."""
+    if sys.platform == "win32":
+        return CONNECTIONS
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(CONNECTIONS, max(descriptors - RESERVE, 1))
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:

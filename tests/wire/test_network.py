@@ -5,13 +5,14 @@ import contextlib
 import errno
 import gc
 import socket
+import sys
 import threading
 import time
 
 import pytest
 
 from labkit.errors import LabError, PortTaken
-from labkit.wire.network import Network
+from labkit.wire.network import Network, _most
 from tests.wire.conftest import Client, Echo, descriptors, exchange
 
 
@@ -81,6 +82,32 @@ def test_start_and_stop_may_be_repeated():
         assert not network.listeners
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((listener.host, listener.port))
+
+
+def test_more_connections_than_are_served_are_closed_at_once(network, monkeypatch):
+    monkeypatch.setattr("labkit.wire.network.CONNECTIONS", 3)
+    listener = network.listen(Echo)
+    with contextlib.ExitStack() as held:
+        greetings = []
+        for _ in range(5):
+            client = held.enter_context(socket.create_connection((listener.host, listener.port)))
+            with contextlib.suppress(ConnectionResetError):
+                greetings.append(client.recv(100))
+        assert list(filter(None, greetings)) == [b"220 echo\r\n"] * 3
+    assert network.turned_away == 2
+    while network.call(lambda: len(network._taps.live)):
+        pass
+    with socket.create_connection((listener.host, listener.port)) as client:
+        assert client.recv(100) == b"220 echo\r\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of descriptors")
+@pytest.mark.parametrize(("descriptors", "connections"), [(1024, 864), (1 << 20, 1024), (100, 1)])
+def test_connections_leave_descriptors_to_others(descriptors, connections, monkeypatch):
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (descriptors, descriptors))
+    assert _most() == connections
 
 
 def test_stop_is_quick_whatever_clients_do(contexts):
