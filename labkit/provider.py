@@ -27,7 +27,8 @@ from labkit.mail.service import MailService, Outgoing
 from labkit.mail.smtp import check_handler, smtp_factory
 from labkit.texts import _
 from labkit.wire.capture import AddressBook
-from labkit.wire.network import HOST, Network
+from labkit.wire.loopback import HOST
+from labkit.wire.network import Network
 
 # The standard ports of both protocols: RFC 5321, RFC 6409 (587), RFC 8314 (465, 995), RFC 1939.
 STANDARD_PORTS = {Security.NONE: (25, 110), Security.STARTTLS: (587, 110), Security.SSL: (465, 995)}

@@ -21,7 +21,8 @@ from labkit.errors import BadSetting
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.policy import POLICIES, Security
 from labkit.probing import Offer, _certificate, _trust
-from labkit.wire.network import HOST, Network
+from labkit.wire.loopback import HOST
+from labkit.wire.network import Network
 from tests.mail.conftest import quiet
 
 __all__ = ["quiet"]

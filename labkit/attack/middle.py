@@ -27,7 +27,8 @@ from labkit.mail.policy import Security
 from labkit.provider import STANDARD_PORTS, Provider
 from labkit.texts import _
 from labkit.wire.capture import AddressBook
-from labkit.wire.network import HOST, Network
+from labkit.wire.loopback import HOST
+from labkit.wire.network import Network
 
 LINE_LIMIT = 2**26  # octets: no mail program's line is too long for the middle
 PATIENCE = 0.2  # seconds that a leg has to say goodbye

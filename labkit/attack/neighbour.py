@@ -14,7 +14,7 @@ from labkit.mail.sample import sample_message
 from labkit.mail.talk import Talk
 from labkit.provider import Provider
 from labkit.texts import _
-from labkit.wire.network import HOST
+from labkit.wire.loopback import HOST
 
 ELSEWHERE = "127.0.0.7"  # loopback as well, and another client to the server (on Linux without any set-up)
 

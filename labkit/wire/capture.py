@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
 from labkit.errors import BadSetting, EngineUnavailable, LabError
 from labkit.texts import _
-from labkit.wire import live, pcap
+from labkit.wire import pcap
 from labkit.wire.endpoints import Book, Endpoint
 from labkit.wire.events import Address, Event
 from labkit.wire.flows import Flow, reassemble
@@ -292,10 +292,11 @@ class Capture:
         return "\n".join(lines)
 
 
-def choose_engine(engine: str) -> str:
+def choose_engine(engine: str, why_not_live: Callable[[], str]) -> str:
     """ "tap" or "live" for an engine's name; "auto" takes LABKIT_CAPTURE's, else live where it is possible, else tap.
 
-    Raises EngineUnavailable for a name that no engine has, and for a named engine that cannot run here.
+    why_not_live: gives a sentence where the live engine cannot run, else "".
+    Raises EngineUnavailable for a name that no engine has, and for a named engine that cannot run.
     """
     name = engine if engine != "auto" else os.environ.get(ENGINE_VARIABLE) or "auto"
     if name not in ENGINES:
@@ -307,7 +308,7 @@ def choose_engine(engine: str) -> str:
         )
     if name == "tap":
         return "tap"
-    reason = live.available()
+    reason = why_not_live()
     if reason and name == "live":
         raise EngineUnavailable(
             _('{reason} Take the engine "tap" instead: it records the same bytes and needs no privilege.').format(

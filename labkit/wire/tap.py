@@ -8,9 +8,8 @@ operating system count as sent: what a closed or broken connection never carried
 
 import asyncio
 import ipaddress
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from labkit.wire.events import Act, Address, Connection, Event
@@ -23,7 +22,9 @@ Served = asyncio.Protocol | asyncio.BufferedProtocol
 class Taps:
     """All taps of one network, and the event lists that they write to. Used only in the network's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, last_acts: Callable[[asyncio.Transport], Sequence[Act]]) -> None:
+        """last_acts: tells how a connection ends whose transport has closed without an error."""
+        self.last_acts = last_acts
         self.live: set[Tap] = set()
         self.recordings: list[list[Event]] = []
         self.accepted = 0
@@ -130,7 +131,7 @@ class Tap(asyncio.Protocol):
         if self._recordings:
             if self._unsent and exc is None:
                 self._write_down(Act.SENT, bytes(self._unsent))
-            for act in self._last_acts(exc):
+            for act in (Act.CLIENT_RST,) if isinstance(exc, ConnectionError) else self._taps.last_acts(self._raw):
                 self._end(act)
         self._unsent.clear()
         self.inner.connection_lost(exc)
@@ -173,14 +174,11 @@ class Tap(asyncio.Protocol):
         self._write_down(Act.SENT, bytes(self._unsent[:taken]))
         del self._unsent[:taken]
 
-    def abort(self, reason: BaseException | None = None) -> None:
+    def abort(self) -> None:
         """Drop the connection; what still waits to be sent is lost."""
         self.settle()
         self._unsent.clear()
-        if reason is None:
-            self._raw.abort()
-        else:
-            self._raw._force_close(reason)  # type: ignore[attr-defined]  # what asyncio's SSLProtocol calls
+        self._raw.abort()
 
     def _write_down(self, act: Act, data: bytes = b"") -> None:
         event = Event(time.time_ns(), self._connection, act, data)
@@ -207,37 +205,6 @@ class Tap(asyncio.Protocol):
             buffer[:taken] = rest[:taken]
             inner.buffer_updated(taken)
             rest = rest[taken:]
-
-    def _last_acts(self, exc: Exception | None) -> Iterator[Act]:
-        """How the connection ended. Called before the socket is closed.
-
-        A server that closes first never hears of the client's FIN, because its socket is gone: the FIN is supposed.
-        """
-        if isinstance(exc, ConnectionError):
-            yield Act.CLIENT_RST
-            return
-        match self._peek():
-            case ConnectionError():
-                yield Act.CLIENT_RST
-            case bytes() as unread if unread:
-                yield Act.SERVER_RST  # closing with unread data resets the connection (RFC 1122 section 4.2.2.13)
-            case bytes():
-                yield from (Act.CLIENT_FIN, Act.SERVER_FIN)
-            case _:
-                yield from (Act.SERVER_FIN, Act.CLIENT_FIN)
-
-    def _peek(self) -> bytes | OSError:
-        """The next unread byte, b"" where the client's FIN waits, or the error that the connection has met."""
-        sock = self._raw.get_extra_info("socket")
-        try:
-            # A reset after the client's FIN reads like that FIN; only the socket's error tells.
-            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                return ConnectionResetError()
-            with sock.dup() as twin:
-                octet: bytes = twin.recv(1, socket.MSG_PEEK)
-                return octet
-        except OSError as error:
-            return error
 
 
 class TapTransport(asyncio.Transport):
@@ -275,7 +242,8 @@ class TapTransport(asyncio.Transport):
         self._tap.abort()
 
     def _force_close(self, exc: BaseException | None) -> None:
-        self._tap.abort(exc)
+        """What asyncio's SSLProtocol calls where TLS has broken."""
+        self._tap.abort()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._tap.serve(cast(Served, protocol))

@@ -9,7 +9,8 @@ import pytest
 
 from labkit.capture import Capture
 from labkit.wire.capture import AddressBook
-from labkit.wire.network import HOST, Network
+from labkit.wire.loopback import HOST
+from labkit.wire.network import Network
 from tests.mail.conftest import quiet
 
 __all__ = ["quiet"]

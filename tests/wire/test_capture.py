@@ -256,34 +256,38 @@ def test_a_file_is_not_recorded(capture, tmp_path):
         pass
 
 
+def possible() -> str:
+    return ""
+
+
+def forbidden() -> str:
+    return "It is forbidden."
+
+
 class TestEngines:
     @pytest.fixture(autouse=True)
     def unpinned(self, monkeypatch):
         monkeypatch.delenv("LABKIT_CAPTURE", raising=False)
 
-    def test_auto_takes_live_where_it_is_possible(self, monkeypatch):
-        monkeypatch.setattr(live, "available", lambda: "")
-        assert choose_engine("auto") == "live"
-        monkeypatch.setattr(live, "available", lambda: "It is forbidden.")
-        assert choose_engine("auto") == "tap"
+    def test_auto_takes_live_where_it_is_possible(self):
+        assert choose_engine("auto", possible) == "live"
+        assert choose_engine("auto", forbidden) == "tap"
 
     def test_the_environment_pins_auto_and_nothing_else(self, monkeypatch):
-        monkeypatch.setattr(live, "available", lambda: "")
         monkeypatch.setenv("LABKIT_CAPTURE", "tap")
-        assert choose_engine("auto") == "tap"
-        assert choose_engine("live") == "live"
+        assert choose_engine("auto", possible) == "tap"
+        assert choose_engine("live", possible) == "live"
 
     def test_a_named_engine_that_cannot_run_says_why_and_what_else(self, monkeypatch):
-        monkeypatch.setattr(live, "available", lambda: "It is forbidden.")
         with pytest.raises(EngineUnavailable, match=r'^It is forbidden\. Take the engine "tap" instead'):
-            choose_engine("live")
+            choose_engine("live", forbidden)
         monkeypatch.setenv("LABKIT_CAPTURE", "live")
         with pytest.raises(EngineUnavailable, match="It is forbidden"):
-            choose_engine("auto")
+            choose_engine("auto", forbidden)
 
     def test_an_engine_that_does_not_exist_names_those_that_do(self, monkeypatch):
         with pytest.raises(EngineUnavailable, match=r'"pcap".*auto, tap, live'):
-            choose_engine("pcap")
+            choose_engine("pcap", possible)
         monkeypatch.setenv("LABKIT_CAPTURE", "both")
         with pytest.raises(EngineUnavailable, match=r'"both".*LABKIT_CAPTURE.*auto, tap, live'):
-            choose_engine("auto")
+            choose_engine("auto", possible)

@@ -12,7 +12,8 @@ import time
 import pytest
 
 from labkit.errors import LabError, PortTaken
-from labkit.wire.network import Network, _most
+from labkit.wire.loopback import LoopbackCarrier
+from labkit.wire.network import Network
 from tests.wire.conftest import Client, Echo, descriptors, exchange
 
 
@@ -85,7 +86,7 @@ def test_start_and_stop_may_be_repeated():
 
 
 def test_more_connections_than_are_served_are_closed_at_once(network, monkeypatch):
-    monkeypatch.setattr("labkit.wire.network.CONNECTIONS", 3)
+    monkeypatch.setattr("labkit.wire.loopback.CONNECTIONS", 3)
     listener = network.listen(Echo)
     with contextlib.ExitStack() as held:
         greetings = []
@@ -107,7 +108,7 @@ def test_connections_leave_descriptors_to_others(descriptors, connections, monke
     import resource
 
     monkeypatch.setattr(resource, "getrlimit", lambda _what: (descriptors, descriptors))
-    assert _most() == connections
+    assert LoopbackCarrier().capacity() == connections
 
 
 def test_stop_is_quick_whatever_clients_do(contexts):
