@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from labkit.lessons.tutor import check, hint, predict, progress, resume, reveal
     from labkit.mail.accounts import Account
     from labkit.mail.certificates import Certificate
-    from labkit.mail.client import MailClient, Settings
+    from labkit.mail.client import MailClient
     from labkit.mail.policy import POLICIES, LoginFormat, Policy, Security
     from labkit.mail.sample import LESSON_ACCOUNTS, sample_message
+    from labkit.mail.settings import Settings
     from labkit.probing import ReportCard, probe
     from labkit.provider import Provider
     from labkit.show.explore import explore
@@ -68,7 +69,8 @@ _HOMES = {
     "labkit.lessons.tutor": ("check", "hint", "predict", "progress", "resume", "reveal"),
     "labkit.mail.accounts": ("Account",),
     "labkit.mail.certificates": ("Certificate",),
-    "labkit.mail.client": ("MailClient", "Settings"),
+    "labkit.mail.client": ("MailClient",),
+    "labkit.mail.settings": ("Settings",),
     "labkit.mail.policy": ("POLICIES", "LoginFormat", "Policy", "Security"),
     "labkit.mail.sample": ("LESSON_ACCOUNTS", "sample_message"),
     "labkit.probing": ("ReportCard", "probe"),

@@ -20,8 +20,8 @@ from markupsafe import Markup
 
 from labkit.errors import BadSetting, expect, is_port
 from labkit.mail.accounts import DOMAIN
+from labkit.mail.lineclient import LineClient
 from labkit.mail.policy import Security
-from labkit.mail.talk import Talk
 from labkit.provider import STANDARD_PORTS, Provider
 from labkit.show.safe import block, grid, visible
 from labkit.show.view import View, render
@@ -293,7 +293,7 @@ class _Visit:
 
     def made(self, address: str, port: int, implicit: bool | None, timeout: float) -> Offer:
         try:
-            with Talk(address, port, timeout=timeout) as talk:
+            with LineClient(address, port, timeout=timeout) as talk:
                 self._look(talk, implicit)
         except _NotMail as why:
             self._learn(trouble=str(why))
@@ -304,7 +304,7 @@ class _Visit:
     def _learn(self, **facts: Any) -> None:
         self._offer = replace(self._offer, **facts)
 
-    def _look(self, talk: Talk, implicit: bool | None) -> None:
+    def _look(self, talk: LineClient, implicit: bool | None) -> None:
         if implicit or (implicit is None and not talk.greeted()):
             self._start_tls(talk, Security.SSL)
         greeting = talk.reply()
@@ -324,26 +324,26 @@ class _Visit:
                 self._upgrade(talk)
         talk.say("QUIT")
 
-    def _capabilities(self, talk: Talk) -> tuple[str, ...]:
+    def _capabilities(self, talk: LineClient) -> tuple[str, ...]:
         if self._smtp:
             reply = talk.say(f"EHLO {talk.own_address}")
             return tuple(line[4:] for line in reply.lines[1:]) if reply.positive else ()
         reply = talk.say("CAPA", listing=True)
         return reply.lines[1:] if reply.positive else ()
 
-    def _upgrade(self, talk: Talk) -> None:
+    def _upgrade(self, talk: LineClient) -> None:
         command = "STARTTLS" if self._smtp else "STLS"
         answer = talk.say(command)
         if not answer.positive:
             raise _NotMail(
                 _("it offers {command} and then refuses it: {words}").format(command=command, words=answer.first[:80])
             )
-        if talk.early:
+        if talk.something_came_early():
             raise _NotMail(_("something came in the clear behind the answer to {command}").format(command=command))
         self._start_tls(talk, Security.STARTTLS)
         self._learn(inside=self._capabilities(talk))
 
-    def _start_tls(self, talk: Talk, security: Security) -> None:
+    def _start_tls(self, talk: LineClient, security: Security) -> None:
         sock = talk.start_tls(self._tls, self._name)
         cipher = sock.cipher()
         self._learn(

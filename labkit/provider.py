@@ -17,13 +17,14 @@ from labkit.errors import BadSetting
 from labkit.files import KeyLogFile, PrivateFolder
 from labkit.mail.accounts import Account, Accounts
 from labkit.mail.certificates import Certificate, authority
-from labkit.mail.client import MailClient, Settings
+from labkit.mail.client import MailClient
 from labkit.mail.clock import Clock
 from labkit.mail.maildrop import Maildrop
 from labkit.mail.policy import Policy, Security
 from labkit.mail.pop3 import pop3_factory
 from labkit.mail.sample import LESSON_ACCOUNTS
 from labkit.mail.service import MailService, Outgoing
+from labkit.mail.settings import Settings
 from labkit.mail.smtp import check_handler, smtp_factory
 from labkit.texts import _
 from labkit.wire.capture import AddressBook

@@ -286,9 +286,9 @@ def test_what_each_way_to_log_in_gives_away(ways: str, grade: str, named: str, d
         ((b"+OK POP3\r\n",), "no SMTP greeting: +OK POP3"),
         ((b"\r\n",), "no SMTP greeting: "),
         ((b"220 hello\r\n",), "the server closed the connection"),
-        ((b"220 " + b"x" * 100_000,), "a line without an end"),
-        ((b"220-hello\r\n" * 10_000,), "a reply without an end"),
-        ((b"220 hello\r\n", b"250-x\r\n" * 10_000), "a reply without an end"),
+        ((b"220 " + b"x" * 100_000,), "a reply of more than 65,536 octets"),
+        ((b"220-hello\r\n" * 10_000,), "a reply of more than 65,536 octets"),
+        ((b"220 hello\r\n", b"250-x\r\n" * 10_000), "a reply of more than 65,536 octets"),
         (
             (b"220 hello\r\n", b"250-x\r\n250 STARTTLS\r\n", b"454 not now\r\n"),
             "it offers STARTTLS and then refuses it: 454 not now",

@@ -11,8 +11,8 @@ from labkit.attack.outcome import Outcome, explained, refuse_strangers
 from labkit.errors import BadSetting, LabError
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
+from labkit.mail.lineclient import LineClient
 from labkit.mail.policy import Security
-from labkit.mail.talk import Talk
 from labkit.provider import Provider
 from labkit.texts import _
 
@@ -80,7 +80,7 @@ def inject(provider: Provider, command: str = "NOOP", *, protocol: str = "smtp")
         raise LabError(message.format(policy=provider.policy.name))
     before, upgrade, after = _SPEECH[protocol]
     port = provider.smtp_port if protocol == "smtp" else provider.pop3_port
-    with explained(), Talk(provider.host, port) as talk:
+    with explained(), LineClient(provider.host, port) as talk:
         talk.reply()
         for line in before:
             talk.say(line)
@@ -90,7 +90,7 @@ def inject(provider: Provider, command: str = "NOOP", *, protocol: str = "smtp")
     return Injected(protocol, command, answer.first, answer.positive, inside)
 
 
-def _inside(talk: Talk, after: str) -> tuple[str, ...]:
+def _inside(talk: LineClient, after: str) -> tuple[str, ...]:
     """How each reply begins, up to the end of the connection: first the injected command's, if there is one."""
     talk.start_tls(authority().client_context(), DOMAIN)
     replies = [talk.say(after).first]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from labkit.attack.outcome import Outcome, explained, refuse_strangers
 from labkit.errors import LabError
+from labkit.mail.lineclient import LineClient
 from labkit.mail.policy import Security
 from labkit.mail.sample import sample_message
-from labkit.mail.talk import Talk
 from labkit.provider import Provider
 from labkit.texts import _
 from labkit.wire.loopback import HOST
@@ -74,9 +74,9 @@ def neighbour(provider: Provider, *, same_address: bool = True) -> Neighboured:
     return Neighboured(same_address, sender.address, reply.first, reply.positive)
 
 
-def _from(provider: Provider, address: str) -> Talk:
+def _from(provider: Provider, address: str) -> LineClient:
     try:
-        return Talk(provider.host, provider.smtp_port, source=address)
+        return LineClient(provider.host, provider.smtp_port, source=address)
     except OSError as error:
         if error.errno != errno.EADDRNOTAVAIL:
             raise

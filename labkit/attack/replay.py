@@ -12,8 +12,8 @@ from labkit.capture import Capture
 from labkit.decode.dissection import Protocol
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
+from labkit.mail.lineclient import LineClient
 from labkit.mail.policy import Security
-from labkit.mail.talk import Talk
 from labkit.provider import Provider
 from labkit.texts import _
 
@@ -63,7 +63,7 @@ def replay(capture: Capture, provider: Provider) -> Replayed:
     refuse_strangers(provider)
     stolen = first(capture)
     smtp = stolen.protocol is not Protocol.POP3
-    with explained(), Talk(provider.host, provider.smtp_port if smtp else provider.pop3_port) as talk:
+    with explained(), LineClient(provider.host, provider.smtp_port if smtp else provider.pop3_port) as talk:
         greeting = _prepared(talk, provider, smtp)
         asked, answer = _said_again(talk, stolen)
         talk.say("QUIT")
@@ -85,7 +85,7 @@ def _asks_anew(login: Login) -> bool:
     return login.mechanism not in {"PLAIN", "LOGIN", "USER/PASS"}
 
 
-def _prepared(talk: Talk, provider: Provider, smtp: bool) -> str:
+def _prepared(talk: LineClient, provider: Provider, smtp: bool) -> str:
     """Everything up to the login; returns the greeting."""
     context, security = authority().client_context(), provider.policy.security
     if security is Security.SSL:
@@ -101,7 +101,7 @@ def _prepared(talk: Talk, provider: Provider, smtp: bool) -> str:
     return greeting
 
 
-def _said_again(talk: Talk, stolen: Login) -> tuple[tuple[str, ...], str]:
+def _said_again(talk: LineClient, stolen: Login) -> tuple[tuple[str, ...], str]:
     """Each captured line, as long as the server asks on: the challenges that it asked, and its last reply."""
     asked: list[str] = []
     answer = ""

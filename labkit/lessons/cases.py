@@ -12,9 +12,9 @@ from zlib import crc32
 
 from labkit.capture import Capture
 from labkit.errors import BadSetting
-from labkit.mail.client import Settings
 from labkit.mail.policy import POLICIES, LoginFormat
 from labkit.mail.sample import sample_message
+from labkit.mail.settings import Settings
 from labkit.provider import Provider
 from labkit.texts import _
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from labkit.capture import Capture
 from labkit.errors import LabError
-from labkit.mail.client import Settings
+from labkit.mail.settings import Settings
 from labkit.texts import _
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -15,9 +15,10 @@ from labkit.attack import Impersonate
 from labkit.capture import Capture
 from labkit.decode.exposure import Fact, Verdict
 from labkit.errors import BadSetting, LabError
-from labkit.mail.client import MailClient, Settings
+from labkit.mail.client import MailClient
 from labkit.mail.policy import POLICIES, Policy, Security
 from labkit.mail.sample import sample_message
+from labkit.mail.settings import Settings
 from labkit.provider import Provider
 from labkit.show.marks import Style, legend, legend_text, style
 from labkit.show.safe import block, grid

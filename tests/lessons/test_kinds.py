@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labkit.lessons.kinds import Choice, Kind, Labels, Number, Order, Proof, Text, Unreadable, WrongSetting, is_blank
-from labkit.mail.client import Settings
+from labkit.mail.settings import Settings
 
 LINES = ("C: ehlo client.example", "S: 250 OK", "C: mail FROM:<>", "S: 250 OK", "C: QUIT")
 PIECES = (("334 VXNlcm5hbWU6", "question"), ("aGFuYWtv", "login name"))

@@ -22,9 +22,10 @@ import pytest
 
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import Certificate, authority
-from labkit.mail.client import MailClient, Settings
+from labkit.mail.client import MailClient
 from labkit.mail.policy import Security
 from labkit.mail.sample import LESSON_ACCOUNTS
+from labkit.mail.settings import Settings
 from tests.conftest import require
 
 PATIENCE = 60.0  # seconds for a server to start or stop

@@ -17,9 +17,13 @@ import pytest
 
 from labkit.errors import LabError
 from labkit.mail import client as bounds
+from labkit.mail import lineclient
 from labkit.mail.certificates import authority
-from labkit.mail.client import LONGEST_QUOTE, LONGEST_REPLY, MailClient, Settings
+from labkit.mail.client import MailClient
+from labkit.mail.explanations import LONGEST_QUOTE
+from labkit.mail.lineclient import LONGEST_REPLY
 from labkit.mail.policy import Security
+from labkit.mail.settings import Settings
 
 KIB, MIB = 1024, 1024 * 1024
 REPLY = rf"comes to no end \(a reply of more than {LONGEST_REPLY:,} octets\)"
@@ -231,5 +235,5 @@ def test_challenges_that_are_none(act: str, said: bytes) -> None:
 
 def test_the_rig_hears_all_that_a_patient_client_would(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests above can fail: without the bound, an endless reply goes on past it."""
-    monkeypatch.setattr(bounds, "LONGEST_REPLY", 2 * MIB)
+    monkeypatch.setattr(lineclient, "LONGEST_REPLY", 2 * MIB)
     assert gives_up("send", "a reply of more than 2,097,152 octets", {"GREET": endless(b"220-\r\n")}) > 2 * MIB

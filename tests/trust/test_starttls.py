@@ -275,7 +275,7 @@ def test_responses_injected_before_the_handshake_are_never_believed(
 
 def a_settings(**more: Any) -> Any:
     """hanako's settings, with STARTTLS."""
-    from labkit.mail.client import Settings
+    from labkit.mail.settings import Settings
 
     return Settings(
         security=Security.STARTTLS,

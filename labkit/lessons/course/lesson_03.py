@@ -20,7 +20,7 @@ from labkit.lessons.evidence import (
 )
 from labkit.lessons.kinds import Labels, Order, Proof, Text, WrongSetting
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
-from labkit.mail.client import Settings
+from labkit.mail.settings import Settings
 from labkit.provider import Provider
 from labkit.texts import _
 from labkit.wire.flows import Side

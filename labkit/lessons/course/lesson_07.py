@@ -15,7 +15,7 @@ from labkit.lessons.kinds import Labels, Proof, WrongSetting
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
-from labkit.mail.client import Settings
+from labkit.mail.settings import Settings
 from labkit.provider import Provider
 from labkit.texts import _
 

@@ -14,9 +14,10 @@ from labkit.lessons.evidence import Missing, login_lines, policy_on_the_wire, po
 from labkit.lessons.kinds import Labels, Proof, WrongSetting
 from labkit.lessons.profiles import PROFILES, STRANGER, Meetings, Profile, meet
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
-from labkit.mail.client import MailClient, Settings
+from labkit.mail.client import MailClient
 from labkit.mail.policy import MECHANISMS, POLICIES, LoginFormat
 from labkit.mail.sample import sample_message
+from labkit.mail.settings import Settings
 from labkit.probing import Grade, probe
 from labkit.provider import Provider
 from labkit.texts import _
