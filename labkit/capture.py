@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from labkit.decode.cost import Cost, cost
-from labkit.decode.dissection import Dissection, Protocol, dissect
+from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import Exposure, expose
+from labkit.decode.protocol import Protocol
+from labkit.decode.protocols import by_name
 from labkit.errors import BadKeyLog, BadSetting, expect, is_port
 from labkit.files import KeyLogFile
 from labkit.texts import _
@@ -47,7 +49,8 @@ class Capture:
         self._record = record
         self._keylog = keylog
         self._keys = keys
-        self._decode_as = _taken_for({} if decode_as is None else decode_as)
+        self._decode_as: Mapping[int, str] = {} if decode_as is None else decode_as
+        self._taken_for = _taken_for(self._decode_as)
         self._kept: dict[str, object] = {}
 
     @classmethod
@@ -225,7 +228,7 @@ class Capture:
 
     def _dissect(self) -> tuple[Dissection, ...]:
         return tuple(
-            dissect(flow, protocol=self._decode_as.get(flow.server.port), keylog=self._keys)
+            dissect(flow, protocol=self._taken_for.get(flow.server.port), keylog=self._keys)
             for flow in self._record.flows
         )
 
@@ -262,12 +265,12 @@ class Capture:
 def _taken_for(decode_as: Mapping[int, str]) -> dict[int, Protocol]:
     expect(decode_as, Mapping, _('ports with what they speak, such as {2525: "smtp"}'))
     for port, name in decode_as.items():
-        if not is_port(port) or name not in tuple(Protocol):
+        if not is_port(port) or by_name(name) is None:
             message = _(
                 "Port {port!r} cannot be decoded as {name!r}: give a number from 1 to 65535, and smtp, pop3, smtps or pop3s."
             )
             raise BadSetting(message.format(port=port, name=name))
-    return {port: Protocol(name) for port, name in decode_as.items()}
+    return {port: protocol for port, name in decode_as.items() if (protocol := by_name(name))}
 
 
 def _keys_in(path: str | os.PathLike[str]) -> "KeyLog":

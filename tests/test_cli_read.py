@@ -200,7 +200,7 @@ def test_the_reasons_why_keys_open_nothing_are_few(shared_captures: Path) -> Non
 def test_what_was_opened_and_is_no_mail_is_told(shared_captures: Path) -> None:
     keys = shared_captures / "illustrated-tls13_keylog.txt"
     result = read("--keylog", keys, shared_captures / "illustrated-tls13_capture.pcap")
-    assert "inside TLS: only the two ends can read this\nC: ● neither SMTP nor POP3: 4 octets" in result.output
+    assert "inside TLS: only the two ends can read this\nC: ● unknown protocol: 4 octets" in result.output
 
 
 def test_the_encrypted_handshake_and_the_fingerprints_are_explained(shared_captures: Path) -> None:

@@ -8,10 +8,10 @@ import pytest
 
 import labkit
 from labkit.decode.exposure import Verdict
+from labkit.decode.protocol import Service
 from labkit.errors import BadKeyLog, EngineUnavailable, UnknownPolicy
 from labkit.exchanges import FOUR, compare, exchange
 from labkit.mail.policy import POLICIES
-from labkit.show.comparison import READING, SENDING
 from labkit.wire import live
 from labkit.wire.flows import Side
 
@@ -43,7 +43,7 @@ def test_what_each_policy_gives_away(comparison: labkit.Comparison) -> None:
 
 def test_sending_with_auth_is_encoded_and_reading_is_readable(comparison: labkit.Comparison) -> None:
     session = comparison.exchanges[1].session
-    sending, reading = session.part(SENDING), session.part(READING)
+    sending, reading = session.part(Service.SENDING), session.part(Service.READING)
     assert (sending["password"].verdict, sending["password"].value) == (ENCODED, "sakura")
     assert (reading["password"].verdict, reading["password"].value) == (READABLE, "fuji3776")
 

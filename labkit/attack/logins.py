@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from labkit.capture import Capture
-from labkit.decode.dissection import Dissection, Line, LineKind, Protocol
+from labkit.decode.dissection import Dissection, Line, LineKind
+from labkit.decode.protocol import Protocol
+from labkit.decode.protocols import POP3
 from labkit.decode.sasl import unbase64
 from labkit.errors import LabError, expect
 from labkit.texts import _
@@ -69,7 +71,7 @@ def first(capture: Capture, *mechanisms: str) -> Login:
 def _logins(conversation: Dissection) -> Iterator[Login]:
     protocol = conversation.protocol
     lines = [line for line in conversation.lines if line.kind in {LineKind.COMMAND, LineKind.REPLY, LineKind.AUTH}]
-    timestamp = _timestamp(lines) if protocol is Protocol.POP3 else ""
+    timestamp = _timestamp(lines) if protocol is POP3 else ""
     under_way: Login | None = None
     for line in lines:
         if line.side is Side.CLIENT:
@@ -91,7 +93,7 @@ def _said(login: Login | None, line: Line, protocol: Protocol, timestamp: str) -
         return replace(login, sent=(*login.sent, line.text))
     if verb == "AUTH" and len(words) > 1:
         return Login(protocol, words[1].upper(), (line.text,))
-    if verb == "USER" and protocol is Protocol.POP3:
+    if verb == "USER" and protocol is POP3:
         return Login(protocol, "USER/PASS", (line.text,))
     if verb == "APOP" and timestamp:
         return Login(protocol, "APOP", (line.text,), (timestamp,))

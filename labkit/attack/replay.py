@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from labkit.attack.logins import Login, first
 from labkit.attack.outcome import Outcome, explained, refuse_strangers
 from labkit.capture import Capture
-from labkit.decode.dissection import Protocol
+from labkit.decode.protocol import Service
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
 from labkit.mail.lineclient import LineClient
@@ -62,7 +62,7 @@ def replay(capture: Capture, provider: Provider) -> Replayed:
     """
     refuse_strangers(provider)
     stolen = first(capture)
-    smtp = stolen.protocol is not Protocol.POP3
+    smtp = stolen.protocol.service is Service.SENDING
     with explained(), LineClient(provider.host, provider.smtp_port if smtp else provider.pop3_port) as talk:
         greeting = _prepared(talk, provider, smtp)
         asked, answer = _said_again(talk, stolen)
@@ -71,7 +71,7 @@ def replay(capture: Capture, provider: Provider) -> Replayed:
         asked = tuple(stamp for stamp in stolen.asked if stamp in greeting)
     same = asked == stolen.asked if _asks_anew(stolen) else None
     return Replayed(
-        protocol=stolen.protocol.value.upper(),
+        protocol=stolen.protocol.label,
         mechanism=stolen.mechanism,
         login=stolen.name,
         answer=answer,

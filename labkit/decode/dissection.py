@@ -10,12 +10,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from labkit.decode import pop3, smtp, tls
+from labkit.decode import tls
 from labkit.decode.fields import octets, text
 from labkit.decode.lines import (
     Command,
@@ -27,10 +25,11 @@ from labkit.decode.lines import (
     cut,
     list_commands,
     locator,
-    verb_of,
     without_line_end,
 )
 from labkit.decode.outcomes import Outcome, outcomes
+from labkit.decode.protocol import UNKNOWN, Protocol
+from labkit.decode.protocols import recognise
 from labkit.decode.spans import Span, Visibility, closest, leaves
 from labkit.decode.tls import Record, TlsSession
 from labkit.decode.tls_handshake import Context
@@ -44,17 +43,6 @@ if TYPE_CHECKING:
     from labkit.decode.decrypt import KeyLog
 
 __all__ = ["Command", "Dissection", "Line", "LineKind", "Protocol", "Reply", "Tls", "dissect"]
-
-
-class Protocol(StrEnum):
-    """What a flow speaks."""
-
-    SMTP = "smtp"
-    POP3 = "pop3"
-    SMTPS = "smtps"
-    POP3S = "pop3s"
-    TLS = "tls"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +67,6 @@ class Handshake:
         return handshake_spans(self.flow.stream(side), self.context)
 
 
-_BY_PORT = {25: Protocol.SMTP, 587: Protocol.SMTP, 2525: Protocol.SMTP, 110: Protocol.POP3}
-_BY_TLS_PORT = {465: Protocol.SMTPS, 995: Protocol.POP3S}
-_DECODERS: dict[Protocol, ModuleType] = {Protocol.SMTP: smtp, Protocol.POP3: pop3}
-_INSIDE = {Protocol.SMTPS: Protocol.SMTP, Protocol.POP3S: Protocol.POP3}
-_UPGRADE = {Protocol.SMTP: "STARTTLS", Protocol.POP3: "STLS"}
-
-
 def dissect(flow: Flow, *, protocol: Protocol | None = None, keylog: KeyLog | None = None) -> Dissection:
     """Understands one flow; never raises, whatever the bytes are.
 
@@ -93,42 +74,6 @@ def dissect(flow: Flow, *, protocol: Protocol | None = None, keylog: KeyLog | No
     `opened`, and everything else stays as an eavesdropper sees it.
     """
     return Dissection(flow, protocol or recognise(flow), keylog)
-
-
-def recognise(flow: Flow) -> Protocol:
-    """The protocol of a flow: by what was said first, then by the server's port."""
-    client, server = flow.client_stream.data, flow.server_stream.data
-    if tls.looks_like_tls(client) or (not client and tls.looks_like_tls(server)):
-        under_tls = _BY_TLS_PORT.get(flow.server.port, Protocol.TLS)
-        return _greeted(server, under_tls) or under_tls
-    by_port = _BY_PORT.get(flow.server.port, Protocol.UNKNOWN)
-    return _by_content(client, server, by_port) or by_port
-
-
-def _greeted(server: bytes, under_tls: Protocol) -> Protocol | None:
-    """What a server speaks that says so in the clear, whatever the client sends: a client with the wrong port, mostly."""
-    if server[:4] in (b"220 ", b"220-") and (under_tls is Protocol.SMTPS or b"SMTP" in server[:512].upper()):
-        return Protocol.SMTP
-    return Protocol.POP3 if server[:3] == b"+OK" else None
-
-
-def _by_content(client: bytes, server: bytes, by_port: Protocol) -> Protocol | None:
-    greeting = server[:4]
-    first = verb_of(client[:512].split(b"\n", 1)[0])
-    if greeting[:3] == b"220" and (first in ("EHLO", "HELO") or (not first and b"SMTP" in server[:512].upper())):
-        return Protocol.SMTP
-    if greeting[:3] == b"+OK" and (first in pop3.VERBS or not first):
-        return Protocol.POP3
-    if not server or by_port is Protocol.UNKNOWN:
-        if first in ("EHLO", "HELO", "MAIL", "RCPT") and smtp.looks_like_command(client):
-            return Protocol.SMTP
-        if (
-            first in ("USER", "APOP", "CAPA", "STLS")
-            and pop3.looks_like_command(client)
-            and greeting[:1] in (b"", b"+", b"-")
-        ):
-            return Protocol.POP3
-    return None
 
 
 class Dissection:
@@ -142,28 +87,21 @@ class Dissection:
         self.number, self.client, self.server = flow.number, flow.client, flow.server
         self.client_stream, self.server_stream = flow.client_stream, flow.server_stream
         self._keylog, self._greeting = keylog, greeting
-        self._decoder = _DECODERS.get(protocol)
 
     @cached_property
     def commands(self) -> tuple[Command, ...]:
-        """The commands in the clear; of SMTP read without the rest, which whoever lists commands need not wait for."""
-        flow = self.flow
-        if self.protocol is Protocol.SMTP:
-            return smtp.commands(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self._greeting)
-        return list_commands(flow.client_stream, self._reading.client)
+        """The commands in the clear; read without the rest where the protocol can, for who lists them need not wait."""
+        if self.protocol.commands:
+            return self.protocol.commands(self.client_stream, self.server_stream, self.flow.opened, self._greeting)
+        return list_commands(self.client_stream, self._reading.client)
 
     @cached_property
     def _reading(self) -> Reading:
-        if self._decoder is None:
-            tls_from = None if self.protocol is Protocol.UNKNOWN else 0
-            return Reading([], [], tls_from, tls_from)
-        scan: Callable[..., Reading] = self._decoder.scan
-        flow = self.flow
-        return scan(flow.client_stream, flow.server_stream, opened=flow.opened, greeting=self._greeting)
+        return self.protocol.scan(self.client_stream, self.server_stream, self.flow.opened, self._greeting)
 
     @cached_property
     def _outcomes(self) -> list[tuple[int, int, Outcome]]:
-        return outcomes(self._reading)
+        return outcomes(self.protocol, self._reading)
 
     def outcome(self, side: Side, position: int) -> Outcome:
         """What became of the login or mail transaction that a byte belongs to; ACCEPTED where it belongs to none."""
@@ -178,7 +116,7 @@ class Dissection:
         client_tls, server_tls = self._reading.client_tls, self._reading.server_tls
         if client_tls is None or server_tls is None:
             return None
-        return tls.read(self.flow.client_stream, self.flow.server_stream, client_tls, server_tls)
+        return tls.read(self.client_stream, self.server_stream, client_tls, server_tls)
 
     @cached_property
     def tls(self) -> Tls | None:
@@ -186,7 +124,7 @@ class Dissection:
         if self.session is None:
             return None
         upgraded = self._reading.client or self._reading.server
-        started = _UPGRADE.get(self.protocol, "implicit") if upgraded else "implicit"
+        started = self.protocol.upgrade if upgraded else "implicit"
         return Tls(self.session.version, self.session.cipher, self.session.server_name, started)
 
     @property
@@ -211,34 +149,28 @@ class Dissection:
             return None, None, ()
         from labkit.decode import decrypt  # and with it the ciphers, which few captures need
 
-        result = decrypt.open_session(self.session, self.flow.client_stream, self.flow.server_stream, self._keylog)
+        result = decrypt.open_session(self.session, self.client_stream, self.server_stream, self._keylog)
         why = tuple(dict.fromkeys(reason for _side, _start, reason in result.hidden))
         setup = _inside(self.flow, result.client_handshake, result.server_handshake)
         shaken = setup and Handshake(setup, self.session.context)
         inside = _inside(self.flow, result.client, result.server)
         if inside is None:
             return None, shaken, why
-        protocol = _INSIDE.get(self.protocol) or (self.protocol if self._decoder else recognise(inside))
+        protocol = self.protocol.inside or (recognise(inside) if self.protocol.is_tls else self.protocol)
         # after STARTTLS and STLS the server waits for the client (RFC 3207 section 4.2, RFC 2595 section 4)
-        return Dissection(inside, protocol, greeting=self._decoder is None), shaken, why
+        return Dissection(inside, protocol, greeting=self.protocol.is_tls), shaken, why
 
     @cached_property
     def replies(self) -> tuple[Reply, ...]:
         """The replies in the clear."""
-        if self._decoder is None:
-            return ()
-        found: tuple[Reply, ...] = self._decoder.replies(self.flow.server_stream, self._reading)
-        return found
+        return self.protocol.replies(self.server_stream, self._reading)
 
     @cached_property
     def _spans(self) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-        client, server = self.flow.client_stream.data, self.flow.server_stream.data
-        if self._decoder is not None:
-            read: tuple[tuple[Span, ...], tuple[Span, ...]] = self._decoder.spans(client, server, self._reading)
-        elif self.session is None:
+        client, server = self.client_stream.data, self.server_stream.data
+        if self.protocol is UNKNOWN:
             return _unknown(client), _unknown(server)
-        else:
-            read = (), ()
+        read = self.protocol.spans(client, server, self._reading)
         if self.session is None:
             return read
         return (*read[0], *self.session.client_spans), (*read[1], *self.session.server_spans)
@@ -265,12 +197,12 @@ class Dissection:
     @cached_property
     def lines(self) -> tuple[Line, ...]:
         """Both sides' lines in the order of the wire."""
-        client, server = self.flow.client_stream, self.flow.server_stream
+        client, server = self.client_stream, self.server_stream
         told = [
             *_lines(client, self._reading.client, self._spans[0]),
             *_lines(server, self._reading.server, self._spans[1]),
         ]
-        if self.protocol is Protocol.UNKNOWN:
+        if self.protocol is UNKNOWN:
             told.extend(_unknown_line(stream) for stream in (client, server) if stream.data)
         if self.session is not None:
             locate = {Side.CLIENT: locator(client), Side.SERVER: locator(server)}
@@ -311,13 +243,13 @@ def _bursts(client: Stream, server: Stream) -> tuple[Burst, ...]:
 def _unknown(data: bytes) -> tuple[Span, ...]:
     if not data:
         return ()
-    meaning = _("This is neither SMTP nor POP3 nor TLS, as far as can be seen.")
+    meaning = _("This is no protocol that this lab knows, as far as can be seen.")
     return (Span(0, len(data), "unknown", octets(len(data)), meaning),)
 
 
 def _unknown_line(stream: Stream) -> Line:
     segment, size = locator(stream)(0), len(stream.data)
-    words = _("neither SMTP nor POP3: {size}").format(size=octets(size))
+    words = _("unknown protocol: {size}").format(size=octets(size))
     return Line(stream.side, LineKind.UNKNOWN, 0, size, words, Visibility.READABLE, segment.packet, segment.time)
 
 

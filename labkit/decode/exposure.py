@@ -1,7 +1,7 @@
 """Exposure: what an eavesdropper learns, computed from the wire alone.
 
 For each fact about a mail exchange there is a verdict, the value where it can be had, and the packet and bytes that gave
-it away. Nothing here may know what the lab knows: it sees conversations without a key, and nothing else.
+it away. Nothing here may know what the lab knows: it sees dissections without a key, and nothing else.
 
 A fact is read from the spans: their fields say what they are, their visibility says how much it takes to read them. Of what
 is as readable, that counts which came further: the login that was let in, the transaction that was accepted.
@@ -12,32 +12,22 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import dropwhile, groupby
+from itertools import dropwhile
 from operator import attrgetter
 from typing import NamedTuple
 
-from labkit.decode.dissection import Dissection, Protocol
-from labkit.decode.fields import octets
+from labkit.decode import message, sasl
+from labkit.decode.dissection import Dissection
+from labkit.decode.fields import octets, whole_number
 from labkit.decode.outcomes import Outcome
+from labkit.decode.protocol import TLS, Fact, Protocol
+from labkit.decode.protocols import PROTOCOLS
 from labkit.decode.spans import Span, Visibility
 from labkit.decode.tls import Record, TlsSession
 from labkit.texts import _
 from labkit.wire.flows import Flow, Side, Stream
 
-
-class Fact(StrEnum):
-    """What somebody might learn."""
-
-    LOGIN_NAME = "login name"
-    PASSWORD = "password"
-    SENDER = "sender"
-    RECIPIENTS = "recipients"
-    SUBJECT = "subject"
-    TEXT = "text"
-    ATTACHMENT = "attachment"
-    CLIENT_NAME = "client name"
-    SERVER_NAME = "server name"
-    MESSAGE_SIZE = "message size"
+__all__ = ["SOURCES", "Exposure", "Fact", "Finding", "Verdict", "expose"]
 
 
 class Verdict(StrEnum):
@@ -71,34 +61,11 @@ class Finding:
 
 Exposure = Mapping[Fact, Finding]
 
+_TLS_FACTS = {Fact.SERVER_NAME: ("tls.sni.name", "x509.subject")}
+_SOURCES_OF_ALL = (*(protocol.facts for protocol in PROTOCOLS), sasl.FACTS, message.FACTS, _TLS_FACTS)
 # Which spans tell which fact; of two that are as readable, the one named first is taken. A message is measured instead.
 SOURCES: Mapping[Fact, tuple[str, ...]] = {
-    Fact.LOGIN_NAME: (
-        "pop3.user.name",
-        "pop3.apop.name",
-        "sasl.plain.authcid",
-        "sasl.login.name",
-        "sasl.cram.name",
-        "sasl.scram.name",
-        "sasl.oauth.name",
-    ),
-    Fact.PASSWORD: (
-        "pop3.pass.password",
-        "sasl.plain.password",
-        "sasl.login.password",
-        "sasl.oauth.token",
-        "sasl.cram.digest",
-        "sasl.scram.proof",
-        "pop3.apop.digest",
-    ),
-    Fact.SENDER: ("smtp.mail.sender", "message.from"),
-    Fact.RECIPIENTS: ("smtp.rcpt.recipient", "message.to"),
-    Fact.SUBJECT: ("message.subject",),
-    Fact.TEXT: ("message.text", "message.html"),
-    Fact.ATTACHMENT: ("message.attachment", "message.attached"),
-    Fact.CLIENT_NAME: ("smtp.ehlo.client",),
-    Fact.SERVER_NAME: ("smtp.greeting.server", "smtp.ehlo.server", "tls.sni.name", "x509.subject"),
-    Fact.MESSAGE_SIZE: ("smtp.parameter.size", "pop3.retr.octets", "pop3.list.size"),
+    fact: tuple(dict.fromkeys(field for facts in _SOURCES_OF_ALL for field in facts.get(fact, ()))) for fact in Fact
 }
 _RANK = {field: (fact, rank) for fact, fields in SOURCES.items() for rank, field in enumerate(fields)}
 _VERDICTS = {
@@ -110,12 +77,7 @@ _VERDICTS = {
 }
 _ORDER = {verdict: number for number, verdict in enumerate(Verdict)}
 _MEASURED, _AT_LEAST = -1, len(SOURCES[Fact.MESSAGE_SIZE])  # ranks: a whole message counts most, a part of one least
-_MESSAGES = {"smtp.content", "pop3.content"}  # spans around a message: how long they are tells its size
-_NOT_MESSAGE = {"message.terminator", "message.stuffing"}
-_NUMBER = re.compile(r"\s*([0-9]{1,20})\s*")
 _MORE_THAN_LINE_ENDS = re.compile(r"[^\r\n]")
-_CLIENT_ONLY_IN_SMTP = {Fact.CLIENT_NAME}
-_POP3 = {Protocol.POP3, Protocol.POP3S}
 
 
 class _Found(NamedTuple):
@@ -131,33 +93,33 @@ class _Found(NamedTuple):
     value: str | None
 
 
-def expose(conversations: Iterable[Dissection]) -> Exposure:
-    """What an eavesdropper learns from these conversations: one finding for each of the ten facts, the most revealing.
+def expose(dissections: Iterable[Dissection]) -> Exposure:
+    """What an eavesdropper learns from these dissections: one finding for each of the ten facts, the most revealing.
 
     Only what crossed the wire counts: what a key log opened is not looked at.
     """
-    known = tuple(conversations)
+    known = tuple(dissections)
     found: dict[Fact, list[_Found]] = {fact: [] for fact in Fact}
-    for conversation in known:
-        for fact, told in _told(conversation):
+    for dissection in known:
+        for fact, told in _told(dissection):
             found[fact].append(told)
     return {fact: _finding(fact, found[fact], known) for fact in Fact}
 
 
-def _told(conversation: Dissection) -> Iterator[tuple[Fact, _Found]]:
-    flow = conversation.flow
+def _told(dissection: Dissection) -> Iterator[tuple[Fact, _Found]]:
+    flow = dissection.flow
     for side in Side:
-        for span, outcome in _with_outcomes(conversation, side):
+        for span, outcome in _with_outcomes(dissection, side):
             fact, rank = _RANK[span.field]
             value, verdict = _value(fact, span)
             if value or verdict is Verdict.GUESSABLE:
                 yield fact, _Found(verdict, outcome, rank, flow, side, span.start, span.end, value)
-        for start, end, size, whole in _measured(conversation.spans(side), flow.stream(side)):
+        for start, end, size, whole in _measured(dissection.protocol, dissection.spans(side), flow.stream(side)):
             rank, words = (_MEASURED, "{size}") if whole else (_AT_LEAST, _("at least {size}"))
-            value, outcome = words.format(size=octets(size)), conversation.outcome(side, end - 1)
+            value, outcome = words.format(size=octets(size)), dissection.outcome(side, end - 1)
             yield Fact.MESSAGE_SIZE, _Found(Verdict.READABLE, outcome, rank, flow, side, start, end, value)
-    if conversation.session is not None:
-        estimate = _size_under_tls(conversation.session, conversation.protocol)
+    if dissection.session is not None:
+        estimate = _size_under_tls(dissection.session, dissection.protocol)
         if estimate:
             first, last, size = estimate
             words = _("at most {size}").format(size=octets(size))
@@ -165,50 +127,20 @@ def _told(conversation: Dissection) -> Iterator[tuple[Fact, _Found]]:
             yield Fact.MESSAGE_SIZE, bound
 
 
-def _with_outcomes(conversation: Dissection, side: Side) -> Iterator[tuple[Span, Outcome]]:
-    """Every span that tells a fact, and how far it came; of a LIST, the message that the client then asked for."""
-    asked = (command.argument for command in conversation.commands if command.verb in ("RETR", "TOP"))
-    wanted = next(asked, "").partition(" ")[0]
-    number = ""
-    for span in _walk(conversation.spans(side)):
-        if span.field == "pop3.list.number":
-            number = span.value
+def _with_outcomes(dissection: Dissection, side: Side) -> Iterator[tuple[Span, Outcome]]:
+    """Every span that tells a fact, and how far it came; what tells of a message that nobody asked for came less far."""
+    told = tuple(_walk(dissection.spans(side)))
+    others = dissection.protocol.other_messages(dissection.commands, told)
+    for span in told:
         if span.field in _RANK:
-            passed_over = span.field == "pop3.list.size" and number != wanted
-            yield span, Outcome.BEGUN if passed_over else conversation.outcome(side, span.start)
+            yield span, Outcome.BEGUN if span.start in others else dissection.outcome(side, span.start)
 
 
-def _measured(spans: tuple[Span, ...], stream: Stream) -> Iterator[tuple[int, int, int, bool]]:
+def _measured(protocol: Protocol, spans: tuple[Span, ...], stream: Stream) -> Iterator[tuple[int, int, int, bool]]:
     """For each message in the clear: where it begins and ends, its octets, and whether all of it was captured."""
-    for start, end, size, complete in (*_dotted(spans), *_chunked(spans)):
+    for start, end, size, complete in protocol.measure(spans):
         first = bisect_left(stream.gaps, start, key=attrgetter("at"))
         yield start, end, size, complete and not any(gap.at < end for gap in stream.gaps[first : first + 1])
-
-
-def _dotted(spans: tuple[Span, ...]) -> Iterator[tuple[int, int, int, bool]]:
-    """The messages that end with a single dot; neither it nor stuffed dots belong to them."""
-    for span in spans:
-        if span.field in _MESSAGES:
-            size = span.end - span.start - sum(part.end - part.start for part in _overhead(span))
-            yield span.start, span.end, size, span.children[-1].field == "message.terminator"
-
-
-def _chunked(spans: tuple[Span, ...]) -> Iterator[tuple[int, int, int, bool]]:
-    """The messages sent with BDAT: a message has as many octets as its chunks have together (RFC 3030 section 2)."""
-    for chunked, together in groupby(spans, key=lambda span: span.field in ("smtp.bdat", "smtp.chunk")):
-        found = tuple(together) if chunked else ()
-        chunks = [span for span in found if span.field == "smtp.chunk"]
-        if chunks:
-            told = [child for span in found if span.field == "smtp.bdat" for child in span.children]
-            announced = sum(_number(child.value) or 0 for child in told if child.field == "smtp.bdat.size")
-            size = sum(span.end - span.start for span in chunks)
-            whole = size == announced and any(child.field == "smtp.bdat.last" for child in told)
-            yield chunks[0].start, chunks[-1].end, size, whole
-
-
-def _number(value: str) -> int | None:
-    found = _NUMBER.fullmatch(value)
-    return int(found[1]) if found else None
 
 
 def _walk(spans: Iterable[Span]) -> Iterator[Span]:
@@ -224,7 +156,7 @@ def _value(fact: Fact, span: Span) -> tuple[str | None, Verdict]:
     if verdict is Verdict.GUESSABLE:
         return None, verdict
     if fact is Fact.MESSAGE_SIZE:
-        declared = _number(span.value)
+        declared = whole_number(span.value)
         return (None if declared is None else octets(declared)), verdict
     if not _MORE_THAN_LINE_ENDS.search(span.value):
         return None, verdict
@@ -233,16 +165,9 @@ def _value(fact: Fact, span: Span) -> tuple[str | None, Verdict]:
     return span.value, verdict
 
 
-def _overhead(span: Span) -> Iterator[Span]:
-    for child in span.children:
-        if child.field in _NOT_MESSAGE:
-            yield child
-        yield from _overhead(child)
-
-
-def _finding(fact: Fact, found: list[_Found], conversations: tuple[Dissection, ...]) -> Finding:
+def _finding(fact: Fact, found: list[_Found], dissections: tuple[Dissection, ...]) -> Finding:
     if not found:
-        hidden = any(_could_hold(conversation, fact) for conversation in conversations)
+        hidden = any(_could_hold(dissection, fact) for dissection in dissections)
         return Finding(fact, Verdict.HIDDEN if hidden else Verdict.NOT_SENT)
     best = min(found, key=lambda told: (_ORDER[told.verdict], told.outcome, told.rank))
     value = best.value and _neat(best.value)
@@ -282,26 +207,24 @@ def _burst(flow: Flow, side: Side, position: int) -> int | None:
     return numbers[index][1] if index >= 0 else None
 
 
-def _could_hold(conversation: Dissection, fact: Fact) -> bool:
-    """Whether the conversation has encrypted application data in which the fact may have travelled."""
-    if conversation.session is None or not any(record.application for record in conversation.session.records):
+def _could_hold(dissection: Dissection, fact: Fact) -> bool:
+    """Whether there is encrypted application data in which the fact may have travelled, as far as the protocol has it."""
+    if dissection.session is None or not any(record.application for record in dissection.session.records):
         return False
-    return not (fact in _CLIENT_ONLY_IN_SMTP and conversation.protocol in _POP3)
+    told = (dissection.protocol.facts, sasl.FACTS, message.FACTS, _TLS_FACTS)
+    return dissection.protocol is TLS or any(fact in facts for facts in told)
 
 
 def _size_under_tls(session: TlsSession, protocol: Protocol) -> tuple[Record, Record, int] | None:
     """What the encrypted records still tell of the message's size: it cannot be longer than all that one side sent.
 
-    A message travels from the client in SMTP, and in POP3 from the server once the client has spoken. What encryption
-    adds to each record is taken off (RFC 8446 section 5.2, RFC 5288 section 3, RFC 7905 section 2); a closing alert of
-    TLS 1.3 looks like data and counts with its 2 octets.
+    What a server says before the client has spoken is its greeting, and no message. What encryption adds to each record
+    is taken off (RFC 8446 section 5.2, RFC 5288 section 3, RFC 7905 section 2); a closing alert of TLS 1.3 looks like data
+    and counts with its 2 octets.
     """
     carrying = [record for record in session.records if record.application]
-    if protocol in _POP3:
-        spoken = dropwhile(lambda record: record.side is Side.SERVER, carrying)
-        records = [record for record in spoken if record.side is Side.SERVER]
-    else:
-        records = [record for record in carrying if record.side is Side.CLIENT]
+    spoken = dropwhile(lambda record: record.side is Side.SERVER, carrying)
+    records = [record for record in spoken if record.side is protocol.sender]
     if not records:
         return None
     overhead = _added(session)

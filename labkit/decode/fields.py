@@ -5,6 +5,7 @@ runs past the end is cut short and says so, and what nobody took becomes a span 
 whatever the lengths in them claim, the spans tile the range exactly.
 """
 
+import re
 from collections.abc import Callable
 
 from labkit.decode.spans import Span, Visibility
@@ -23,6 +24,15 @@ def hexadecimal(data: bytes) -> str:
 def text(data: bytes) -> str:
     """Bytes as text; what is not UTF-8 as backslash escapes."""
     return data.decode("utf-8", "backslashreplace")
+
+
+def whole_number(value: str) -> int | None:
+    """A field's value as a number; None where it is none."""
+    found = _NUMBER.fullmatch(value)
+    return int(found[1]) if found else None
+
+
+_NUMBER = re.compile(r"\s*([0-9]{1,20})\s*")
 
 
 def octets(count: int) -> str:

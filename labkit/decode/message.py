@@ -8,16 +8,24 @@ import binascii
 import codecs
 import re
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from labkit.decode.fields import octets, text
 from labkit.decode.lines import line_end, without_line_end
+from labkit.decode.protocol import Fact, Measured
 from labkit.decode.spans import Span, Tiles, Visibility
 from labkit.texts import _
 
+FACTS = {
+    Fact.SENDER: ("message.from",),
+    Fact.RECIPIENTS: ("message.to",),
+    Fact.SUBJECT: ("message.subject",),
+    Fact.TEXT: ("message.text", "message.html"),
+    Fact.ATTACHMENT: ("message.attachment", "message.attached"),
+}
 DEEPEST = 32  # a message nested deeper than this is explained no further
 
 _STUFFED = re.compile(rb"(?:\A|(?<=\n))\.(?!\r?\n|\Z)")
@@ -60,6 +68,21 @@ def stuffed(data: bytes, start: int, end: int) -> tuple[Span, ...]:
 def stuffing(data: bytes, start: int, end: int) -> int:
     """How many dots were stuffed into [start, end)."""
     return sum(1 for _dot_at in _STUFFED.finditer(data[start:end]))
+
+
+def dotted(spans: Iterable[Span], field: str) -> Iterator[Measured]:
+    """Messages that end with a single dot: start, end, octets without it and without stuffed dots, whether the end came."""
+    for span in spans:
+        if span.field == field:
+            size = span.end - span.start - sum(part.end - part.start for part in _overhead(span))
+            yield span.start, span.end, size, span.children[-1].field == "message.terminator"
+
+
+def _overhead(span: Span) -> Iterator[Span]:
+    for child in span.children:
+        if child.field in ("message.terminator", "message.stuffing"):
+            yield child
+        yield from _overhead(child)
 
 
 def _dot(at: int) -> Span:

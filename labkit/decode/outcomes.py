@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from labkit.decode.lines import Element, ElementKind, Reading
+from labkit.decode.protocol import Protocol
 
 
 class Outcome(IntEnum):
@@ -20,52 +21,46 @@ class Outcome(IntEnum):
     REFUSED = 3
 
 
-_BEGINS = {"MAIL", "USER", "APOP", "AUTH"}
-_GOES_ON = {"RCPT", "DATA", "BDAT", "PASS"}
-_PROVES = {"PASS", "APOP", "AUTH"}
+Answered = tuple[Element, str]  # what the client said, and the code that answered it, "" where none is known
 
 
-def outcomes(reading: Reading) -> list[tuple[int, int, Outcome]]:
+def outcomes(protocol: Protocol, reading: Reading) -> list[tuple[int, int, Outcome]]:
     """Bytes [start, end) of the client's stream that are of a login or a mail transaction, and their outcome; in order."""
-    return [told for group in _groups(reading) for told in _told(group)]
+    return [told for group in _groups(protocol, reading) for told in _told(protocol, group)]
 
 
-def _told(group: list[tuple[Element, str]]) -> Iterator[tuple[int, int, Outcome]]:
-    outcome = _outcome(*group[-1])
+def _told(protocol: Protocol, group: list[Answered]) -> Iterator[tuple[int, int, Outcome]]:
+    outcome = _outcome(protocol, *group[-1])
     for element, code in group:
-        alone = element.kind is ElementKind.COMMAND and _refused(code)
+        alone = element.kind is ElementKind.COMMAND and code.startswith(protocol.refuses)
         yield element.start, element.end, Outcome.REFUSED if alone else outcome
 
 
-def _outcome(last: Element, code: str) -> Outcome:
+def _outcome(protocol: Protocol, last: Element, code: str) -> Outcome:
     """Of the whole, from its last element and the code that answered it."""
-    if last.kind is ElementKind.CONTENT or last.about == "BDAT":
-        return Outcome.ACCEPTED if code.startswith("2") else Outcome.HANDED_OVER
-    if last.about in _PROVES and _refused(code):
-        return Outcome.REFUSED
-    return Outcome.ACCEPTED if last.about in _PROVES and code in ("235", "+OK") else Outcome.BEGUN
+    if last.kind in (ElementKind.CONTENT, ElementKind.CHUNK) or last.about in protocol.carries:
+        return Outcome.ACCEPTED if code.startswith(protocol.accepts) else Outcome.HANDED_OVER
+    if last.about in protocol.proves and code.startswith((*protocol.accepts, *protocol.refuses)):
+        return Outcome.ACCEPTED if code.startswith(protocol.accepts) else Outcome.REFUSED
+    return Outcome.BEGUN
 
 
-def _refused(code: str) -> bool:
-    return code[:1] in ("4", "5", "-")
-
-
-def _groups(reading: Reading) -> Iterator[list[tuple[Element, str]]]:
+def _groups(protocol: Protocol, reading: Reading) -> Iterator[list[Answered]]:
     """The logins and mail transactions of a client, each with the codes that answered its elements."""
-    group: list[tuple[Element, str]] = []
+    group: list[Answered] = []
     for element, code in _answered(reading):
-        within = element.about in _GOES_ON or element.kind is ElementKind.RESPONSE
-        if element.about in _BEGINS and not within and group:
+        within = element.about in protocol.continues or element.kind is ElementKind.RESPONSE
+        if element.about in protocol.begins and not within and group:
             yield group
             group = []
-        if within or element.about in _BEGINS:
+        if within or element.about in protocol.begins:
             group.append((element, code))
     if group:
         yield group
 
 
-def _answered(reading: Reading) -> Iterator[tuple[Element, str]]:
-    """The client's elements, each with the code of the reply to it, "" where none is known: replies come in order."""
+def _answered(reading: Reading) -> Iterator[Answered]:
+    """The client's elements, each with the code of the reply to it: replies come in order."""
     replies = [element for element in reading.server if element.code and element.about]
     at, code = 0, ""
     for element in reading.client:

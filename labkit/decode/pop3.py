@@ -5,12 +5,14 @@ can only be read beside the client's. Where the commands are missing, what follo
 """
 
 import re
+from collections.abc import Iterable, Iterator
 from enum import Enum
 
 from labkit.decode import sasl
 from labkit.decode.fields import text
 from labkit.decode.lines import (
     TLS_RECORD,
+    Command,
     Element,
     ElementKind,
     Reading,
@@ -27,15 +29,17 @@ from labkit.decode.lines import (
     terminator_start,
     tls_start,
     upper,
+    verb_of,
     verb_span,
     without_line_end,
     word_end,
     words_of,
 )
-from labkit.decode.message import content, stuffing
+from labkit.decode.message import content, dotted, stuffing
+from labkit.decode.protocol import Fact, Measured, Ports, Protocol, Service
 from labkit.decode.spans import Span, Tiles, Visibility
 from labkit.texts import _
-from labkit.wire.flows import Stream
+from labkit.wire.flows import Side, Stream
 
 
 class Turn(Enum):
@@ -68,18 +72,16 @@ _SHAPE = re.compile(
 _HEADER = re.compile(rb"[!-9;-~]+:")
 
 
-def looks_like_command(data: bytes) -> bool:
-    """Whether the first line has the shape of a POP3 command."""
-    return _SHAPE.match(data) is not None
+def _recognise(client: bytes, server: bytes, _expected: bool) -> bool:
+    first = verb_of(client[:512].split(b"\n", 1)[0])
+    if server[:3] == b"+OK":
+        return not first or first in VERBS
+    return first in ("USER", "APOP", "CAPA", "STLS") and server[:1] in (b"", b"-") and _SHAPE.match(client) is not None
 
 
-def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> Reading:
-    """Cuts both streams into elements, pairing commands and responses. Never raises.
-
-    opened: the connection was captured from its start. greeting: the server speaks first, as it does unless TLS has just
-    been negotiated with STLS.
-    """
-    return _Scanner(client, server, opened, greeting).read()
+def scan(client: Stream, server: Stream, opened: bool, greeting: bool) -> Reading:
+    """Cuts both streams into elements, pairing commands and responses. Never raises."""
+    return Pop3Scanner(client, server, opened, greeting).read()
 
 
 def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
@@ -97,7 +99,7 @@ def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
     return tuple(found)
 
 
-class _Scanner:
+class Pop3Scanner:
     """One pass over both streams. `lost` says that commands and responses can no longer be paired by counting."""
 
     def __init__(self, client: Stream, server: Stream, opened: bool, greeting: bool) -> None:
@@ -558,3 +560,50 @@ def _capability(line: Tiles, stop: int) -> None:
         end = word_end(data, line.at, stop)
         meaning = sasl.mechanism_meaning(upper(data[line.at : end])) if key == "SASL" else _(words)
         line.add(end, f"pop3.capa.{name}.parameter", meaning, source)
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+
+def _measure(spans: tuple[Span, ...]) -> Iterator[Measured]:
+    return dotted(spans, "pop3.content")
+
+
+def _other_messages(commands: tuple[Command, ...], spans: Iterable[Span]) -> frozenset[int]:
+    """The sizes in a listing, but for the message that the client then asks for."""
+    asked = (command.argument for command in commands if command.verb in ("RETR", "TOP"))
+    wanted, number, others = next(asked, "").partition(" ")[0], "", set()
+    for span in spans:
+        if span.field == "pop3.list.number":
+            number = span.value
+        if span.field == "pop3.list.size" and number != wanted:
+            others.add(span.start)
+    return frozenset(others)
+
+
+POP3 = Protocol(
+    name="pop3",
+    label="POP3",
+    service=Service.READING,
+    ports=Ports(clear=110, upgraded=110, tls=995),
+    upgrade="STLS",
+    recognise=_recognise,
+    scan=scan,
+    replies=replies,
+    spans=spans,
+    begins=frozenset({"USER", "APOP", "AUTH"}),
+    continues=frozenset({"PASS"}),
+    proves=frozenset({"PASS", "APOP", "AUTH"}),
+    accepts=("+OK",),
+    refuses=("-",),
+    personal=frozenset({"USER", "PASS", "APOP", "AUTH"}),
+    offers=("SASL", "STLS", "USER"),
+    facts={
+        Fact.LOGIN_NAME: ("pop3.user.name", "pop3.apop.name"),
+        Fact.PASSWORD: ("pop3.pass.password", "pop3.apop.digest"),
+        Fact.MESSAGE_SIZE: ("pop3.retr.octets", "pop3.list.size"),
+    },
+    sender=Side.SERVER,
+    measure=_measure,
+    other_messages=_other_messages,
+)

@@ -8,12 +8,14 @@ or the attributes of SCRAM, can be pointed at in the text as it crossed the wire
 import binascii
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from labkit.decode.fields import text
 from labkit.decode.lines import Element, blank_end, line_end_span, not_as_written, separator, without_line_end, word_end
+from labkit.decode.protocol import Fact
 from labkit.decode.spans import Span, Tiles, Visibility, closest
-from labkit.texts import _
+from labkit.texts import N_, _
 
 BASE64 = "RFC 4648 section 4"
 PLAIN = "RFC 4616 section 2"
@@ -22,7 +24,6 @@ CRAM = "RFC 2195 section 2"
 SCRAM = "RFC 5802 section 5.1"
 XOAUTH2 = "Gmail XOAUTH2 protocol"
 OAUTHBEARER = "RFC 7628 section 3.1"
-DIGEST = "RFC 2831 section 2.1"
 
 
 class Part(NamedTuple):
@@ -35,6 +36,9 @@ class Part(NamedTuple):
     meaning: str
     source: str
     visibility: Visibility = Visibility.ENCODED
+
+
+Parser = Callable[[bytes], list[Part]]
 
 
 def unbase64(data: bytes) -> bytes | None:
@@ -54,31 +58,41 @@ def _almost_base64(data: bytes) -> bytes | None:
 _ALMOST_BASE64 = re.compile(rb"([A-Za-z0-9+/]{2,})=*[\t\r ]*")
 
 
-def mechanism_meaning(mechanism: str) -> str:
-    """What a mechanism lets an eavesdropper have. mechanism: its name, ASCII letters in upper case.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Mechanism:
+    """A way of proving who one is, as it looks on the wire.
 
-    A name such as PLAıN, which only a lenient server takes for PLAIN, is read so, for what follows it can be read too.
+    name: as in AUTH; one that ends with a hyphen is a family. meaning: what an eavesdropper has of it.
+    responses: how to read the client's messages, the last for all that follow. challenge: how to read the server's.
+    names, secrets: the fields that hold the login name and the proof.
     """
-    lenient = mechanism.upper()
-    sentence = _MECHANISMS.get("SCRAM" if lenient.startswith("SCRAM-") else lenient)
-    if not sentence:
-        return _("A SASL mechanism: the way of proving who the client is.")
-    return _(sentence) if lenient == mechanism else f"{_(sentence)} {not_as_written(lenient)}"
+
+    name: str
+    meaning: str
+    responses: tuple[Parser, ...] = ()
+    challenge: Parser | None = None
+    names: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+
+    def is_called(self, name: str) -> bool:
+        """Whether this is the mechanism of that name, in upper case."""
+        return name.startswith(self.name) if self.name.endswith("-") else name == self.name
 
 
-_MECHANISMS = {
-    "PLAIN": "PLAIN sends the login name and the password, in base64: anybody who sees it can read both.",
-    "LOGIN": "LOGIN sends the login name and then the password, each in base64: anybody who sees it can read both.",
-    "CRAM-MD5": "CRAM-MD5 sends no password, but a digest of it: who sees it can try passwords offline.",
-    "DIGEST-MD5": "DIGEST-MD5 sends no password, but a digest of it: who sees it can try passwords offline.",
-    "SCRAM": "SCRAM sends a proof instead of the password: who sees it can try passwords offline, each at a set cost.",
-    "XOAUTH2": "XOAUTH2 sends an access token instead of a password, in base64: who sees it can use it until it expires.",
-    "OAUTHBEARER": "OAUTHBEARER sends an access token instead of a password: who sees it can use it until it expires.",
-    "EXTERNAL": "EXTERNAL relies on something outside SASL, such as a TLS client certificate.",
-    "ANONYMOUS": "ANONYMOUS asks for access without proving an identity.",
-    "GSSAPI": "GSSAPI carries Kerberos tickets.",
-    "NTLM": "NTLM is a challenge and a response computed from the password: who sees them can try passwords offline.",
-}
+def mechanism_called(name: str) -> Mechanism:
+    """The mechanism of this name; one that is not known is explained as far as it goes.
+
+    name: ASCII letters in upper case. One such as PLAıN, which only a lenient server takes for PLAIN, is read so, for what
+    follows it can be read too.
+    """
+    lenient = name.upper()
+    return next((known for known in MECHANISMS if known.is_called(lenient)), _OTHER)
+
+
+def mechanism_meaning(name: str) -> str:
+    """What a mechanism lets an eavesdropper have."""
+    known, lenient = mechanism_called(name), name.upper()
+    return _(known.meaning) if known is _OTHER or lenient == name else f"{_(known.meaning)} {not_as_written(lenient)}"
 
 
 def response(data: bytes, start: int, end: int, mechanism: str, index: int) -> tuple[Span, ...]:
@@ -98,14 +112,14 @@ def response(data: bytes, start: int, end: int, mechanism: str, index: int) -> t
             "An initial response of no octets; it needs a sign, for nothing at all would mean that there is none."
         )
         return (Span(start, end, "sasl.empty", "=", meaning, "RFC 4954 section 4"),)
-    return _explained(words, start, mechanism, _responses(mechanism, index), "response")
+    return _explained(words, start, mechanism, _response_parser(mechanism, index), "response")
 
 
 def challenge(data: bytes, start: int, end: int, mechanism: str) -> tuple[Span, ...]:
     """Spans for what a server asks within AUTH: base64 text at [start, end) of `data`."""
     if start == end:
         return ()
-    return _explained(data[start:end], start, mechanism, _challenges(mechanism), "challenge")
+    return _explained(data[start:end], start, mechanism, mechanism_called(mechanism).challenge or _opaque, "challenge")
 
 
 def arguments(tiles: Tiles, stop: int, mechanism: str) -> int:
@@ -132,10 +146,12 @@ def answer(tiles: Tiles, element: Element, index: int) -> None:
     tiles.nest("auth.response", meaning, "RFC 4954 section 4", inner.spans, element.mechanism)
 
 
-_Parser = Callable[[bytes], list[Part]]
+def _response_parser(mechanism: str, index: int) -> Parser:
+    known = mechanism_called(mechanism).responses
+    return known[min(index, len(known) - 1)] if known else _opaque
 
 
-def _explained(words: bytes, start: int, mechanism: str, parse: _Parser, role: str) -> tuple[Span, ...]:
+def _explained(words: bytes, start: int, mechanism: str, parse: Parser, role: str) -> tuple[Span, ...]:
     end = start + len(words)
     decoded, odd = unbase64(words), ""
     if decoded is None:
@@ -162,32 +178,6 @@ def _spread(parts: list[Part], start: int, end: int) -> tuple[Span, ...]:
         spans.append(Span(at, stop, part.field, part.value, part.meaning, part.source, part.visibility))
         at = stop
     return tuple(spans)
-
-
-def _responses(mechanism: str, index: int) -> _Parser:
-    mechanism = mechanism.upper()
-    if mechanism == "PLAIN":
-        return _plain
-    if mechanism == "LOGIN":
-        return _login_name if index == 0 else _login_password
-    if mechanism == "CRAM-MD5":
-        return _cram_response
-    if mechanism.startswith("SCRAM-"):
-        return _scram
-    if mechanism in ("XOAUTH2", "OAUTHBEARER"):
-        return _bearer
-    return _opaque
-
-
-def _challenges(mechanism: str) -> _Parser:
-    mechanism = mechanism.upper()
-    if mechanism == "LOGIN":
-        return _login_prompt
-    if mechanism == "CRAM-MD5":
-        return _cram_challenge
-    if mechanism.startswith("SCRAM-"):
-        return _scram
-    return _opaque
 
 
 def _whole(decoded: bytes, field: str, meaning: str, source: str) -> list[Part]:
@@ -352,3 +342,79 @@ def _bearer_field(piece: bytes, at: int) -> Part:
         meaning = _("GS2 header: whether the login is bound to the TLS channel, and the login name after a=.")
         return Part(at, end, "sasl.oauth.name", text(name), meaning, "RFC 5801 section 4")
     return Part(at, end, "sasl.oauth.other", text(piece), _("A field that the mechanism does not name."), OAUTHBEARER)
+
+
+MECHANISMS = (
+    Mechanism(
+        name="PLAIN",
+        meaning=N_("PLAIN sends the login name and the password, in base64: anybody who sees it can read both."),
+        responses=(_plain,),
+        names=("sasl.plain.authcid",),
+        secrets=("sasl.plain.password",),
+    ),
+    Mechanism(
+        name="LOGIN",
+        meaning=N_(
+            "LOGIN sends the login name and then the password, each in base64: anybody who sees it can read both."
+        ),
+        responses=(_login_name, _login_password),
+        challenge=_login_prompt,
+        names=("sasl.login.name",),
+        secrets=("sasl.login.password",),
+    ),
+    Mechanism(
+        name="XOAUTH2",
+        meaning=N_(
+            "XOAUTH2 sends an access token instead of a password, in base64: who sees it can use it until it expires."
+        ),
+        responses=(_bearer,),
+        names=("sasl.oauth.name",),
+        secrets=("sasl.oauth.token",),
+    ),
+    Mechanism(
+        name="OAUTHBEARER",
+        meaning=N_("OAUTHBEARER sends an access token instead of a password: who sees it can use it until it expires."),
+        responses=(_bearer,),
+        names=("sasl.oauth.name",),
+        secrets=("sasl.oauth.token",),
+    ),
+    Mechanism(
+        name="CRAM-MD5",
+        meaning=N_("CRAM-MD5 sends no password, but a digest of it: who sees it can try passwords offline."),
+        responses=(_cram_response,),
+        challenge=_cram_challenge,
+        names=("sasl.cram.name",),
+        secrets=("sasl.cram.digest",),
+    ),
+    Mechanism(
+        name="SCRAM-",
+        meaning=N_(
+            "SCRAM sends a proof instead of the password: who sees it can try passwords offline, each at a set cost."
+        ),
+        responses=(_scram,),
+        challenge=_scram,
+        names=("sasl.scram.name",),
+        secrets=("sasl.scram.proof",),
+    ),
+    Mechanism(
+        name="DIGEST-MD5",
+        meaning=N_("DIGEST-MD5 sends no password, but a digest of it: who sees it can try passwords offline."),
+    ),
+    Mechanism(
+        name="EXTERNAL",
+        meaning=N_("EXTERNAL relies on something outside SASL, such as a TLS client certificate."),
+    ),
+    Mechanism(name="ANONYMOUS", meaning=N_("ANONYMOUS asks for access without proving an identity.")),
+    Mechanism(name="GSSAPI", meaning=N_("GSSAPI carries Kerberos tickets.")),
+    Mechanism(
+        name="NTLM",
+        meaning=N_(
+            "NTLM is a challenge and a response computed from the password: who sees them can try passwords offline."
+        ),
+    ),
+)
+_OTHER = Mechanism(name="", meaning=N_("A SASL mechanism: the way of proving who the client is."))
+FACTS = {
+    Fact.LOGIN_NAME: tuple(field for mechanism in MECHANISMS for field in mechanism.names),
+    Fact.PASSWORD: tuple(field for mechanism in MECHANISMS for field in mechanism.secrets),
+}

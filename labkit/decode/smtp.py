@@ -7,11 +7,12 @@ only, a capture that starts in the middle) the shape of the next line decides in
 
 import re
 from bisect import bisect_left
+from collections.abc import Iterator
 from enum import Enum
-from itertools import starmap
+from itertools import groupby, starmap
 
 from labkit.decode import sasl
-from labkit.decode.fields import octets, text
+from labkit.decode.fields import octets, text, whole_number
 from labkit.decode.lines import (
     TLS_RECORD,
     Command,
@@ -33,11 +34,13 @@ from labkit.decode.lines import (
     terminator_start,
     tls_start,
     upper,
+    verb_of,
     verb_span,
     without_line_end,
     word_end,
 )
-from labkit.decode.message import content, message
+from labkit.decode.message import content, dotted, message
+from labkit.decode.protocol import Fact, Measured, Ports, Protocol, Service
 from labkit.decode.spans import Span, Tiles, window
 from labkit.texts import _
 from labkit.wire.flows import Stream
@@ -72,23 +75,24 @@ _NEXT_TRANSACTION = re.compile(rb"(?:\A|(?<=\n))" + _NEXT_COMMAND)
 _AT_ONCE = re.compile(_NEXT_COMMAND)
 
 
-def looks_like_command(data: bytes) -> bool:
-    """Whether the first line has the shape of an SMTP command."""
-    return _SHAPE.match(data) is not None
+def _recognise(client: bytes, server: bytes, expected: bool) -> bool:
+    first = verb_of(client[:512].split(b"\n", 1)[0])
+    if server[:3] == b"220" and (
+        first in ("EHLO", "HELO") or (not first and (expected or b"SMTP" in server[:512].upper()))
+    ):
+        return True
+    answers = not server or server[:1].isdigit()
+    return answers and first in ("EHLO", "HELO", "MAIL", "RCPT") and _SHAPE.match(client) is not None
 
 
-def scan(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> Reading:
-    """Cuts both streams into elements, following the replies. Never raises.
-
-    opened: the connection was captured from its start. greeting: the server speaks first, as it does unless TLS has just
-    been negotiated with STARTTLS.
-    """
-    return _Scanner(client, server, opened, greeting).read()
+def scan(client: Stream, server: Stream, opened: bool, greeting: bool) -> Reading:
+    """Cuts both streams into elements, following the replies. Never raises."""
+    return SmtpScanner(client, server, opened, greeting).read()
 
 
-def commands(client: Stream, server: Stream, *, opened: bool = True, greeting: bool = True) -> tuple[Command, ...]:
-    """Every SMTP command of a session; cheap enough for captures with hundreds of thousands of packets."""
-    return list_commands(client, _Scanner(client, server, opened, greeting).read_client())
+def commands(client: Stream, server: Stream, opened: bool, greeting: bool) -> tuple[Command, ...]:
+    """Every command of a session; cheap enough for captures with hundreds of thousands of packets."""
+    return list_commands(client, SmtpScanner(client, server, opened, greeting).read_client())
 
 
 def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
@@ -107,7 +111,7 @@ def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
 _NAMES = ElementKind.COMMAND, ElementKind.FRAGMENT, Turn.COMMAND, Turn.CONTENT, Turn.TLS
 
 
-class _Scanner:
+class SmtpScanner:
     """One pass over both streams. `lost` says that commands and replies can no longer be paired by counting."""
 
     def __init__(self, client: Stream, server: Stream, opened: bool, greeting: bool) -> None:
@@ -738,3 +742,54 @@ def _enhanced(tiles: Tiles, stop: int, code: str) -> None:
     meaning = _("Enhanced status code: {kind} About: {subject}.").format(kind=kind, subject=_(words))
     tiles.add(found.end(), "smtp.enhanced", meaning, "RFC 2034 section 4, RFC 3463")
     tiles.add(blank_end(tiles.data, tiles.at, stop), "space", _("A space."), _SYNTAX)
+
+
+# --- the record ------------------------------------------------------------------------------------------------------
+
+
+def _measure(spans: tuple[Span, ...]) -> Iterator[Measured]:
+    yield from dotted(spans, "smtp.content")
+    yield from _in_chunks(spans)
+
+
+def _in_chunks(spans: tuple[Span, ...]) -> Iterator[Measured]:
+    """The messages sent with BDAT: a message has as many octets as its chunks have together (RFC 3030 section 2)."""
+    for chunked, together in groupby(spans, key=lambda span: span.field in ("smtp.bdat", "smtp.chunk")):
+        found = tuple(together) if chunked else ()
+        chunks = [span for span in found if span.field == "smtp.chunk"]
+        if chunks:
+            told = [child for span in found if span.field == "smtp.bdat" for child in span.children]
+            announced = sum(whole_number(child.value) or 0 for child in told if child.field == "smtp.bdat.size")
+            size = sum(span.end - span.start for span in chunks)
+            whole = size == announced and any(child.field == "smtp.bdat.last" for child in told)
+            yield chunks[0].start, chunks[-1].end, size, whole
+
+
+SMTP = Protocol(
+    name="smtp",
+    label="SMTP",
+    service=Service.SENDING,
+    ports=Ports(clear=25, upgraded=587, tls=465, others=(2525,)),
+    upgrade="STARTTLS",
+    recognise=_recognise,
+    scan=scan,
+    commands=commands,
+    replies=replies,
+    spans=spans,
+    begins=frozenset({"MAIL", "AUTH"}),
+    continues=frozenset({"RCPT", "DATA", "BDAT"}),
+    proves=frozenset({"AUTH"}),
+    carries=frozenset({"BDAT"}),
+    accepts=("2",),
+    refuses=("4", "5"),
+    personal=frozenset({"MAIL", "RCPT", "VRFY", "EXPN", "AUTH"}),
+    offers=("AUTH", "STARTTLS"),
+    facts={
+        Fact.SENDER: ("smtp.mail.sender",),
+        Fact.RECIPIENTS: ("smtp.rcpt.recipient",),
+        Fact.CLIENT_NAME: ("smtp.ehlo.client",),
+        Fact.SERVER_NAME: ("smtp.greeting.server", "smtp.ehlo.server"),
+        Fact.MESSAGE_SIZE: ("smtp.parameter.size",),
+    },
+    measure=_measure,
+)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from labkit.capture import Capture
-from labkit.decode.dissection import Dissection, Line, LineKind, Protocol
+from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.exposure import Fact, Verdict
+from labkit.decode.protocols import POP3, SMTP, SMTPS
 from labkit.decode.spans import Span, leaves
 from labkit.errors import LabError
 from labkit.texts import _
@@ -43,7 +44,7 @@ class Turn:
 
 def smtp_flows(capture: Capture) -> tuple[Dissection, ...]:
     """The SMTP connections that begin in the clear, in order."""
-    return tuple(flow for flow in capture.flows if flow.protocol is Protocol.SMTP)
+    return tuple(flow for flow in capture.flows if flow.protocol is SMTP)
 
 
 def turns(capture: Capture) -> tuple[Turn, ...]:
@@ -53,7 +54,7 @@ def turns(capture: Capture) -> tuple[Turn, ...]:
 
 def pop3_flows(capture: Capture) -> tuple[Dissection, ...]:
     """The POP3 connections that begin in the clear, in order."""
-    return tuple(flow for flow in capture.flows if flow.protocol is Protocol.POP3)
+    return tuple(flow for flow in capture.flows if flow.protocol is POP3)
 
 
 def pop3_turns(capture: Capture) -> tuple[Turn, ...]:
@@ -133,12 +134,12 @@ def policy_on_the_wire(capture: Capture) -> str:
     A POP3 login before the sending is taken for POP before SMTP: nothing else on the wire tells it from plaintext.
     """
     numbered = list(enumerate(capture.flows))
-    sent = next(((n, flow) for n, flow in numbered if flow.protocol in {Protocol.SMTP, Protocol.SMTPS}), None)
+    sent = next(((n, flow) for n, flow in numbered if flow.protocol in {SMTP, SMTPS}), None)
     if sent is None:
         raise Missing(_("In this capture nobody tried to send a letter."))
     number, flow = sent
     if flow.tls is not None:
-        return "ssl" if flow.protocol is Protocol.SMTPS else "starttls"
+        return "ssl" if flow.protocol is SMTPS else "starttls"
     if any(turn.code == "235" for turn in _turns(flow)):
         return "smtp-auth"
     read_first = (

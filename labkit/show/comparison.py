@@ -4,15 +4,16 @@ Three views: what was said, what somebody on the way learns, what it costs. They
 everywhere; `exact` adds packets and the bytes of TLS handshakes, which depend on the system and the TLS library.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 from markupsafe import Markup
 
 from labkit.decode.cost import Cost
-from labkit.decode.dissection import Dissection, Protocol
+from labkit.decode.dissection import Dissection
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
+from labkit.decode.protocol import Service
 from labkit.show.byte_shares import byte_shares, payload
 from labkit.show.dialogue import Dialogue, ShownConversation, beyond, ends_of, parts, sides
 from labkit.show.exposure import fact_name
@@ -37,9 +38,9 @@ class Session:
     exposure: Exposure
     cost: Cost
 
-    def part(self, protocols: Collection[Protocol]) -> Exposure:
-        """What the conversations in these protocols give away."""
-        return expose(conversation for conversation in self.conversations if conversation.protocol in protocols)
+    def part(self, service: Service) -> Exposure:
+        """What the conversations of this service give away."""
+        return expose(conversation for conversation in self.conversations if conversation.protocol.service is service)
 
 
 def titled(
@@ -97,8 +98,6 @@ def _column(column: Sequence[ShownConversation], width: int) -> Iterator[str]:
         yield " " * width
 
 
-SENDING = frozenset({Protocol.SMTP, Protocol.SMTPS})
-READING = frozenset({Protocol.POP3, Protocol.POP3S})
 CREDENTIALS = frozenset({Fact.LOGIN_NAME, Fact.PASSWORD})
 
 
@@ -111,7 +110,9 @@ class ExposureMatrix(View):
     def __init__(self, sessions: Sequence[Session]) -> None:
         self.title = _("What somebody on the way learns")
         self.policies = [session.title for session in sessions]
-        sending, reading = ([session.part(protocols) for session in sessions] for protocols in (SENDING, READING))
+        sending, reading = (
+            [session.part(service) for session in sessions] for service in (Service.SENDING, Service.READING)
+        )
         whole = [session.exposure for session in sessions]
         self.rows: list[tuple[str, list[Style]]] = []
         for fact in Fact:

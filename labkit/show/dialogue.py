@@ -6,7 +6,7 @@ from itertools import accumulate, islice, takewhile
 
 from markupsafe import Markup
 
-from labkit.decode.dissection import Dissection, Protocol
+from labkit.decode.dissection import Dissection
 from labkit.show.groups import SHORT, Group, groups
 from labkit.show.marks import Style, legend, legend_text
 from labkit.show.safe import block, fit, glimpse, visible
@@ -22,14 +22,6 @@ HTML_GROUPS = 300  # groups of a conversation in HTML
 HTML_FOLDED = 400  # lines inside one fold
 HTML_LINES = 4000  # lines of all conversations in HTML, in folds and out of them
 LONGEST_NAME = 64  # columns of an endpoint's name; who forges packets writes longer ones
-
-NAMES = {
-    Protocol.SMTP: "SMTP",
-    Protocol.POP3: "POP3",
-    Protocol.SMTPS: "SMTPS",
-    Protocol.POP3S: "POP3S",
-    Protocol.TLS: "TLS",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +41,7 @@ def name_of(endpoint: Endpoint) -> str:
 
 def protocol_of(conversation: Dissection) -> str:
     """The protocol's name for people."""
-    return NAMES.get(conversation.protocol, _("unknown protocol"))
+    return conversation.protocol.label or _("unknown protocol")
 
 
 def ends_of(conversation: Dissection) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from labkit.decode.dissection import Dissection, Protocol
+from labkit.decode.dissection import Dissection
 from labkit.decode.exposure import Exposure, Fact, Finding
-from labkit.show.dialogue import NAMES
+from labkit.decode.protocol import UNKNOWN
 from labkit.show.marks import Style, style
 from labkit.show.safe import block, glimpse, grid
 from labkit.show.view import View, render
@@ -41,9 +41,9 @@ def where(finding: Finding, conversation: Dissection | None = None) -> str:
     """
     if finding.side is None or finding.start is None or finding.end is None:
         return ""
-    protocol = conversation.protocol if conversation else Protocol.UNKNOWN
+    protocol = conversation.protocol if conversation else UNKNOWN
     side = _("client") if finding.side is Side.CLIENT else _("server")
-    values = {"protocol": NAMES.get(protocol, _("flow {number}").format(number=finding.flow)), "side": side}
+    values = {"protocol": protocol.label or _("flow {number}").format(number=finding.flow), "side": side}
     values |= {"burst": str(finding.burst), "first": f"{finding.start:,}", "last": f"{finding.end - 1:,}"}
     session = conversation.session if conversation else None
     if session and finding.end > (session.client_start if finding.side is Side.CLIENT else session.server_start):

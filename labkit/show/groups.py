@@ -13,6 +13,7 @@ from itertools import groupby
 from operator import attrgetter
 
 from labkit.decode.dissection import Dissection, Line, LineKind
+from labkit.decode.protocols import PROTOCOLS
 from labkit.decode.spans import Visibility
 from labkit.show.marks import Style, style, style_of
 from labkit.texts import _
@@ -22,10 +23,11 @@ SHORT = 3  # a group of so many lines is shown whole
 LONGEST = 400  # characters of a line that are shown
 RECORD_HEADER = 5  # octets before a TLS record's payload (RFC 8446 section 5.1)
 
+_OFFERS = rf"(?:{'|'.join(offer for protocol in PROTOCOLS for offer in protocol.offers)})\b"
 # What tells most in a group: how a server lets people in, and whom a message is from, for, and about.
 TELLING = {
-    LineKind.REPLY: re.compile(r"(?i)\d{3}[- ](?:AUTH|STARTTLS)\b"),
-    LineKind.LISTING: re.compile(r"(?i)(?:SASL|STLS|USER)\b"),
+    LineKind.REPLY: re.compile(rf"(?i)\d{{3}}[- ]{_OFFERS}"),
+    LineKind.LISTING: re.compile(rf"(?i){_OFFERS}"),
     LineKind.MESSAGE: re.compile(r"(?i)(?:From|To|Subject):"),
 }
 NOTHING = re.compile(r"(?!)")

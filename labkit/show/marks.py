@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from labkit.decode.dissection import Line, LineKind
 from labkit.decode.exposure import Verdict
+from labkit.decode.protocols import PROTOCOLS
 from labkit.decode.spans import Visibility
 from labkit.texts import _
 
@@ -71,7 +72,7 @@ STYLES: Mapping[str, Style] = MappingProxyType({style.name: style for style in _
 
 # Commands whose argument says who somebody is or what they know. All other readable commands and replies are
 # protocol words: anybody can read them too, but they are the same for everybody.
-PERSONAL = frozenset({"MAIL", "RCPT", "VRFY", "EXPN", "USER", "PASS", "APOP", "AUTH"})
+PERSONAL = frozenset(verb for protocol in PROTOCOLS for verb in protocol.personal)
 TELLING = frozenset(
     {LineKind.MESSAGE, LineKind.AUTH, LineKind.TLS, LineKind.UNKNOWN}
 )  # none of these is a protocol's own word

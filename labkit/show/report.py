@@ -26,7 +26,7 @@ def _flow(conversation: Dissection) -> dict[str, Any]:
     return {
         "client": str(conversation.flow.client),
         "server": str(conversation.flow.server),
-        "protocol": conversation.protocol.value,
+        "protocol": conversation.protocol.name,
         **_dialogue(conversation),
         "tls": tls
         and {"version": tls.version, "cipher": tls.cipher, "server_name": tls.server_name, "started": tls.started},

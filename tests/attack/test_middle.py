@@ -50,7 +50,7 @@ def test_a_client_that_takes_what_is_offered_gives_everything_away() -> None:
     assert received == LETTER
     assert verdicts(near) == (Verdict.READABLE,) * 3
     assert near.findings[Fact.PASSWORD].value == "fuji3776"
-    assert {flow.protocol.value for flow in near.flows} == {"smtp", "pop3"}
+    assert {flow.protocol.name for flow in near.flows} == {"smtp", "pop3"}
     assert verdicts(far) == (Verdict.HIDDEN,) * 3  # the provider's leg is TLS: the provider is content
     assert [flow.tls.started for flow in far.flows if flow.tls] == ["STARTTLS", "STLS"]
 
@@ -135,7 +135,7 @@ def test_a_client_that_does_not_check_is_read_by_the_middle(policy: str, certifi
     read = middle.read
     assert read.findings[Fact.PASSWORD].value == "fuji3776"
     assert read.findings[Fact.SUBJECT].value == "Lunch on Friday?"
-    assert [flow.protocol.value for flow in read.flows] == ["smtp", "pop3"]
+    assert [flow.protocol.name for flow in read.flows] == ["smtp", "pop3"]
     # Anybody else on either leg sees TLS and nothing more.
     assert verdicts(near) == verdicts(far) == (Verdict.HIDDEN,) * 3
 

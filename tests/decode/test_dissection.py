@@ -7,7 +7,9 @@ import pytest
 
 from labkit.decode import pop3
 from labkit.decode.decrypt import KeyLog, parse_keylog
-from labkit.decode.dissection import Dissection, LineKind, Protocol, dissect
+from labkit.decode.dissection import Dissection, LineKind, dissect
+from labkit.decode.protocol import Protocol
+from labkit.decode.protocols import POP3, POP3S, SMTP, SMTPS, TLS, UNKNOWN
 from labkit.decode.spans import Visibility, leaves, untiled
 from labkit.wire import pcap
 from labkit.wire.flows import Flow, Gap, Side, reassemble
@@ -31,27 +33,27 @@ SMTP_INSIDE = (
 @pytest.mark.parametrize(
     ("port", "said", "protocol"),
     [
-        (9999, [(S, b"220 x ESMTP\r\n"), (C, b"EHLO x\r\n")], Protocol.SMTP),
-        (9999, [(S, b"220 x ESMTP\r\n")], Protocol.SMTP),
-        (110, [(S, b"220 x\r\n"), (C, b"helo x\r\n")], Protocol.SMTP),
-        (9999, [(S, b"220 FTP ready\r\n"), (C, b"USER anonymous\r\n")], Protocol.UNKNOWN),
-        (9999, [(S, b"+OK ready\r\n"), (C, b"USER x\r\n")], Protocol.POP3),
-        (25, [(S, b"+OK ready\r\n"), (C, b"CAPA\r\n")], Protocol.POP3),
-        (9999, [(C, b"MAIL FROM:<a@b>\r\n")], Protocol.SMTP),
-        (9999, [(C, b"GET / HTTP/1.1\r\n"), (S, b"HTTP/1.1 200 OK\r\n")], Protocol.UNKNOWN),
-        (9999, [(S, b"* OK IMAP4\r\n"), (C, b"a1 LOGIN x y\r\n")], Protocol.UNKNOWN),
-        (9999, [(C, CLIENT_HELLO)], Protocol.TLS),
-        (465, [(C, CLIENT_HELLO)], Protocol.SMTPS),
-        (995, [(C, CLIENT_HELLO)], Protocol.POP3S),
-        (465, [(C, CLIENT_HELLO), (S, b"220 x ready\r\n")], Protocol.SMTP),
-        (465, [(S, b"220-x\r\n220 x\r\n"), (C, CLIENT_HELLO)], Protocol.SMTP),
-        (9999, [(C, CLIENT_HELLO), (S, b"220 x ESMTP\r\n")], Protocol.SMTP),
-        (9999, [(C, CLIENT_HELLO), (S, b"220 FTP ready\r\n")], Protocol.TLS),
-        (995, [(C, CLIENT_HELLO), (S, b"+OK ready\r\n")], Protocol.POP3),
-        (25, [], Protocol.SMTP),
-        (587, [], Protocol.SMTP),
-        (2525, [(S, b"554 no\r\n")], Protocol.SMTP),
-        (110, [], Protocol.POP3),
+        (9999, [(S, b"220 x ESMTP\r\n"), (C, b"EHLO x\r\n")], SMTP),
+        (9999, [(S, b"220 x ESMTP\r\n")], SMTP),
+        (110, [(S, b"220 x\r\n"), (C, b"helo x\r\n")], SMTP),
+        (9999, [(S, b"220 FTP ready\r\n"), (C, b"USER anonymous\r\n")], UNKNOWN),
+        (9999, [(S, b"+OK ready\r\n"), (C, b"USER x\r\n")], POP3),
+        (25, [(S, b"+OK ready\r\n"), (C, b"CAPA\r\n")], POP3),
+        (9999, [(C, b"MAIL FROM:<a@b>\r\n")], SMTP),
+        (9999, [(C, b"GET / HTTP/1.1\r\n"), (S, b"HTTP/1.1 200 OK\r\n")], UNKNOWN),
+        (9999, [(S, b"* OK IMAP4\r\n"), (C, b"a1 LOGIN x y\r\n")], UNKNOWN),
+        (9999, [(C, CLIENT_HELLO)], TLS),
+        (465, [(C, CLIENT_HELLO)], SMTPS),
+        (995, [(C, CLIENT_HELLO)], POP3S),
+        (465, [(C, CLIENT_HELLO), (S, b"220 x ready\r\n")], SMTP),
+        (465, [(S, b"220-x\r\n220 x\r\n"), (C, CLIENT_HELLO)], SMTP),
+        (9999, [(C, CLIENT_HELLO), (S, b"220 x ESMTP\r\n")], SMTP),
+        (9999, [(C, CLIENT_HELLO), (S, b"220 FTP ready\r\n")], TLS),
+        (995, [(C, CLIENT_HELLO), (S, b"+OK ready\r\n")], POP3),
+        (25, [], SMTP),
+        (587, [], SMTP),
+        (2525, [(S, b"554 no\r\n")], SMTP),
+        (110, [], POP3),
     ],
 )
 def test_the_protocol_is_known_by_content_and_then_by_port(
@@ -62,9 +64,9 @@ def test_the_protocol_is_known_by_content_and_then_by_port(
 
 def test_a_protocol_that_is_asked_for_overrules_both() -> None:
     flow = flow_of([(S, b"+OK\r\n"), (C, b"USER x\r\n")], port=110)
-    assert [command.verb for command in dissect(flow, protocol=Protocol.SMTP).commands] == ["USER"]
-    assert dissect(flow, protocol=Protocol.UNKNOWN).commands == ()
-    assert dissect(flow, protocol=Protocol.SMTPS).tls is not None
+    assert [command.verb for command in dissect(flow, protocol=SMTP).commands] == ["USER"]
+    assert dissect(flow, protocol=UNKNOWN).commands == ()
+    assert dissect(flow, protocol=SMTPS).tls is not None
 
 
 def test_lines_are_in_the_order_of_the_wire_even_when_commands_are_pipelined() -> None:
@@ -99,8 +101,8 @@ def test_a_client_that_speaks_tls_to_a_server_in_the_clear() -> None:
 
 
 def test_the_streams_of_pop3_are_scanned_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    scanned, scan = [], pop3._Scanner.read
-    monkeypatch.setattr(pop3._Scanner, "read", lambda scanner: scanned.append(scanner) or scan(scanner))
+    scanned, scan = [], pop3.Pop3Scanner.read
+    monkeypatch.setattr(pop3.Pop3Scanner, "read", lambda scanner: scanned.append(scanner) or scan(scanner))
     conversation = dissect(flow_of([(S, b"+OK\r\n"), (C, b"STAT\r\n"), (S, b"+OK 0 0\r\n")], port=110))
     assert [command.verb for command in conversation.commands] == ["STAT"]
     assert [reply.code for reply in conversation.replies] == ["+OK", "+OK"]
@@ -110,8 +112,8 @@ def test_the_streams_of_pop3_are_scanned_once(monkeypatch: pytest.MonkeyPatch) -
 def test_an_unknown_protocol_is_told_in_a_line_for_each_side() -> None:
     conversation = dissect(flow_of([(C, b"GET / HTTP/1.1\r\n"), (S, b"x")], port=9999))
     assert [(line.side, line.text) for line in conversation.lines] == [
-        (C, "neither SMTP nor POP3: 16 octets"),
-        (S, "neither SMTP nor POP3: 1 octet"),
+        (C, "unknown protocol: 16 octets"),
+        (S, "unknown protocol: 1 octet"),
     ]
 
 
@@ -171,7 +173,7 @@ def test_a_session_inside_tls_is_opened_by_its_key_log_alone(
     opened = conversation.opened
     assert opened is not None
     check(opened)
-    assert opened.protocol is Protocol.SMTP
+    assert opened.protocol is SMTP
     assert [command.verb for command in opened.commands] == ["EHLO", "AUTH", "MAIL", "QUIT"]
     assert [reply.code for reply in opened.replies] == ([] if upgrade else ["220"]) + ["250", "235", "250", "221"]
     assert "smtp.ehlo.auth.keyword" in {span.field for span in leaves(opened.server_spans)}

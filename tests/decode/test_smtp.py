@@ -281,8 +281,11 @@ def test_plaintext_between_starttls_and_tls_is_pointed_out() -> None:
 
 def test_the_listing_makes_no_spans_and_follows_the_replies() -> None:
     flow = flow_of([*HELLO, (C, b"AUTH LOGIN\r\n"), (S, b"334 \r\n"), (C, b"QUIT\r\n"), (S, b"235 ok\r\n")])
-    assert [command.verb for command in smtp.commands(flow.client_stream, flow.server_stream)] == ["EHLO", "AUTH"]
-    reading = smtp.scan(flow.client_stream, flow.server_stream)
+    assert [command.verb for command in smtp.commands(flow.client_stream, flow.server_stream, True, True)] == [
+        "EHLO",
+        "AUTH",
+    ]
+    reading = smtp.scan(flow.client_stream, flow.server_stream, True, True)
     assert [element.kind for element in reading.client] == [
         ElementKind.COMMAND,
         ElementKind.COMMAND,

@@ -135,7 +135,7 @@ def our_facts(path: Path, keylog: Path | None = None) -> Facts:
         found["flows"].append(f"{number} {' '.join(sorted(ends))}")
         dialogues = [(told["protocol"], told)]
         if flow.opened is not None:
-            dialogues.append((flow.opened.protocol.value, told["opened"]))
+            dialogues.append((flow.opened.protocol.name, told["opened"]))
         for protocol, dialogue in dialogues:
             if protocol in ("smtp", "pop3"):
                 answers = "smtp codes" if protocol == "smtp" else "pop3 indicators"

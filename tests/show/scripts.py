@@ -8,8 +8,9 @@ import ssl
 from collections.abc import Iterable
 
 from labkit.decode.cost import cost
-from labkit.decode.dissection import Dissection, Protocol, dissect
+from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import expose
+from labkit.decode.protocol import Protocol
 from labkit.mail.certificates import authority
 from labkit.show.comparison import Session
 from labkit.wire.endpoints import Endpoint

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.capture import Capture
-from labkit.decode.dissection import Dissection, Line, LineKind, Protocol
+from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.exposure import SOURCES, Fact, Verdict, expose
+from labkit.decode.protocols import POP3, POP3S, SMTP, SMTPS
 from labkit.decode.spans import Span, Visibility
 from labkit.lessons.evidence import Missing, every_span, login_lines, pop3_flows, smtp_flows, value, verdict
 from labkit.lessons.kinds import Number, Proof, Text
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
-from labkit.show.dialogue import NAMES
 from labkit.texts import _
 from labkit.wire.flows import Side
 
@@ -193,7 +193,7 @@ def _commands() -> Experiment:
         section=_("3 POP before SMTP"),
         takes=(Capture,),
         found=lambda capture: _("over {count} connections ({names}) the programs said this.").format(
-            count=len(_clear(capture)), names=", ".join(NAMES[flow.protocol] for flow in _clear(capture))
+            count=len(_clear(capture)), names=", ".join(flow.protocol.label for flow in _clear(capture))
         ),
         lines=lambda capture: [line for flow in _clear(capture) for line in _said(flow)],
     )
@@ -201,7 +201,7 @@ def _commands() -> Experiment:
 
 def _clear(capture: Capture) -> tuple[Dissection, ...]:
     """The connections in the clear, in order. Raises Missing when there is none."""
-    flows = tuple(flow for flow in capture.flows if flow.protocol in {Protocol.SMTP, Protocol.POP3})
+    flows = tuple(flow for flow in capture.flows if flow.protocol in {SMTP, POP3})
     if not flows:
         raise Missing(_("In this capture nobody spoke SMTP or POP3 in the clear."))
     return flows
@@ -356,5 +356,5 @@ def _mine() -> Exercise:
 
 def _unseen(capture: Capture) -> bool:
     spoken = {flow.protocol for flow in capture.flows}
-    both = spoken & {Protocol.SMTP, Protocol.SMTPS} and spoken & {Protocol.POP3, Protocol.POP3S}
+    both = spoken & {SMTP, SMTPS} and spoken & {POP3, POP3S}
     return bool(both) and verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from labkit.capture import Capture
-from labkit.decode.dissection import Line, Protocol
+from labkit.decode.dissection import Line
 from labkit.decode.exposure import Fact, Verdict
+from labkit.decode.protocols import SMTP, SMTPS
 from labkit.lessons.evidence import (
     Missing,
     Turn,
@@ -578,4 +579,4 @@ def _sent_unseen(capture: Capture) -> bool:
 
 
 def _sends(capture: Capture) -> bool:
-    return any(flow.protocol in {Protocol.SMTP, Protocol.SMTPS} for flow in capture.flows)
+    return any(flow.protocol in {SMTP, SMTPS} for flow in capture.flows)

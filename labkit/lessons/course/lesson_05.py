@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from labkit.capture import Capture
-from labkit.decode.dissection import Line, LineKind, Protocol
+from labkit.decode.dissection import Line, LineKind
 from labkit.decode.exposure import Fact, Verdict, expose
+from labkit.decode.protocols import POP3S, SMTP, SMTPS
 from labkit.decode.tls import Record
 from labkit.lessons.evidence import Missing, every_span, opened, opened_turns, verdict
 from labkit.lessons.kinds import Choice, Order, Proof, Text
@@ -380,7 +381,7 @@ def _nameless() -> Exercise:
 
 
 def _sends(capture: Capture) -> bool:
-    return any(flow.protocol in {Protocol.SMTP, Protocol.SMTPS} for flow in capture.flows)
+    return any(flow.protocol in {SMTP, SMTPS} for flow in capture.flows)
 
 
 def _left_the_handshake(capture: Capture) -> bool:
@@ -541,7 +542,7 @@ def _reading() -> Exercise:
         misconceptions=(
             Misconception(
                 "sent-instead",
-                lambda capture: bool(capture.flows) and all(flow.protocol is Protocol.SMTPS for flow in capture.flows),
+                lambda capture: bool(capture.flows) and all(flow.protocol is SMTPS for flow in capture.flows),
                 _("This is a letter being sent, through port 465. To read is POP3's affair, on port 995."),
             ),
             Misconception(
@@ -574,7 +575,7 @@ def _reading() -> Exercise:
 
 
 def _inside(capture: Capture) -> bool:
-    return bool(capture.flows) and all(flow.protocol is Protocol.POP3S for flow in capture.flows)
+    return bool(capture.flows) and all(flow.protocol is POP3S for flow in capture.flows)
 
 
 def _is_taros(capture: Capture) -> bool:

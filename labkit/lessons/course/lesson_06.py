@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from labkit.capture import Capture
-from labkit.decode.dissection import Dissection, Line, LineKind, Protocol
+from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.exposure import Fact, Verdict
+from labkit.decode.protocols import POP3S, SMTPS
 from labkit.lessons.evidence import (
     Missing,
     holds_a_letter,
@@ -427,7 +428,7 @@ def _first_byte_in_words(upgraded: Capture, wrapped: Capture) -> str:
 def _wrapped(capture: Capture) -> Dissection:
     """The connection that was TLS from the first byte. Raises Missing."""
     for flow in capture.flows:
-        if flow.protocol is Protocol.SMTPS:
+        if flow.protocol is SMTPS:
             return flow
     raise Missing(_("No SMTP connection in this capture was inside TLS from the first byte."))
 
@@ -506,7 +507,7 @@ def _nothing_to_strip() -> Exercise:
             ),
             Misconception(
                 "read-instead",
-                lambda capture: any(flow.protocol is Protocol.POP3S for flow in capture.flows),
+                lambda capture: any(flow.protocol is POP3S for flow in capture.flows),
                 _("This connection cannot be stripped, but it only reads: let hanako send."),
             ),
             Misconception(
@@ -526,4 +527,4 @@ def _nothing_to_strip() -> Exercise:
 def _cannot_be_stripped(capture: Capture) -> bool:
     protocols = {flow.protocol for flow in capture.flows}
     hidden = verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN
-    return protocols == {Protocol.SMTPS} and hidden and holds_a_letter(capture)
+    return protocols == {SMTPS} and hidden and holds_a_letter(capture)

@@ -8,8 +8,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from labkit.capture import Capture
-from labkit.decode.dissection import Line, LineKind, Protocol
+from labkit.decode.dissection import Line, LineKind
 from labkit.decode.exposure import Fact, Verdict
+from labkit.decode.protocols import POP3, SMTP
 from labkit.lessons.evidence import Missing, every_span, login_lines, value, verdict
 from labkit.lessons.kinds import Labels, Proof, WrongSetting
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
@@ -261,7 +262,7 @@ def _robbed() -> Exercise:
             ),
             Misconception(
                 "sending",
-                lambda capture, *_before: any(flow.protocol is Protocol.SMTP for flow in capture.flows),
+                lambda capture, *_before: any(flow.protocol is SMTP for flow in capture.flows),
                 _("Somebody sent here. Reading is POP3: `receive`, through `middle.pop3_port`."),
             ),
             Misconception(
@@ -279,7 +280,7 @@ def _robbed() -> Exercise:
 
 
 def _reads_of(capture: Capture, name: str) -> bool:
-    reading = bool(capture.flows) and all(flow.protocol is Protocol.POP3 for flow in capture.flows)
+    reading = bool(capture.flows) and all(flow.protocol is POP3 for flow in capture.flows)
     known = capture.findings[Fact.LOGIN_NAME].value == name
     return reading and known and verdict(capture, Fact.PASSWORD) is Verdict.READABLE
 

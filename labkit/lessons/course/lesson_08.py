@@ -9,8 +9,10 @@ from zlib import crc32
 
 from labkit.attack import WORDS, guess
 from labkit.capture import Capture
-from labkit.decode.dissection import Line, Protocol
+from labkit.decode.dissection import Line
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
+from labkit.decode.protocol import Service
+from labkit.decode.protocols import SMTP
 from labkit.lessons.evidence import Missing, login_lines, policy_on_the_wire, pop3_flows, pop3_turns, verdict
 from labkit.lessons.kinds import Labels, Number, Proof, Text
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
@@ -20,8 +22,6 @@ from labkit.texts import _
 
 FOUR = (Capture,) * 4
 FIVE = (Capture,) * 5
-_SENDING = {Protocol.SMTP, Protocol.SMTPS}
-_READING = {Protocol.POP3, Protocol.POP3S}
 _OPEN = {Verdict.READABLE, Verdict.ENCODED}
 _MILLISECONDS = 40
 _LETTERS = 26
@@ -57,8 +57,8 @@ def _by_policy(captures: Sequence[Capture], *policies: str) -> Iterator[Capture]
         yield known[policy]
 
 
-def _part(capture: Capture, protocols: set[Protocol]) -> Exposure:
-    return expose(talk for talk in capture.flows if talk.protocol in protocols)
+def _part(capture: Capture, service: Service) -> Exposure:
+    return expose(talk for talk in capture.flows if talk.protocol.service is service)
 
 
 # 1 Side by side
@@ -87,7 +87,7 @@ def _side_by_side() -> Experiment:
 
 def _gained_and_hidden(four: Sequence[Capture]) -> tuple[list[Fact], list[Fact]]:
     """What SMTP AUTH gives away of the sending and plaintext does not, and the other way round."""
-    plain, auth = (_part(capture, _SENDING) for capture in _by_policy(four, "plaintext", "smtp-auth"))
+    plain, auth = (_part(capture, Service.SENDING) for capture in _by_policy(four, "plaintext", "smtp-auth"))
     gained = [fact for fact in Fact if auth[fact].verdict in _OPEN and plain[fact].verdict not in _OPEN]
     hidden = [fact for fact in Fact if plain[fact].verdict in _OPEN and auth[fact].verdict not in _OPEN]
     return gained, hidden
@@ -131,7 +131,7 @@ def _fifth() -> Experiment:
             for capture in _by_policy(five, "starttls")
             for talk in capture.flows
             for line in talk.lines
-            if talk.protocol is Protocol.SMTP and line.text.upper().startswith("EHLO")
+            if talk.protocol is SMTP and line.text.upper().startswith("EHLO")
         ],
         replies={
             "a": _("Something is said before the change: the client greets, and tells its name."),
@@ -204,11 +204,11 @@ def _mixed(*five: Capture) -> list[tuple[str, str]]:
 
 
 def _column(capture: Capture) -> str:
-    steps = [_("sends") if talk.protocol in _SENDING else _("reads") for talk in capture.flows]
+    steps = [_("sends") if talk.protocol.service is Service.SENDING else _("reads") for talk in capture.flows]
     values = {
         "steps": ", ".join(steps),
-        "sending": _(_part(capture, _SENDING)[Fact.PASSWORD].verdict.value),
-        "reading": _(_part(capture, _READING)[Fact.PASSWORD].verdict.value),
+        "sending": _(_part(capture, Service.SENDING)[Fact.PASSWORD].verdict.value),
+        "reading": _(_part(capture, Service.READING)[Fact.PASSWORD].verdict.value),
         "client": _(verdict(capture, Fact.CLIENT_NAME).value),
     }
     return _("{steps}; password: sending {sending}, reading {reading}; client name {client}").format(**values)
