@@ -25,7 +25,7 @@ from labkit.wire.frames import Frame
 if TYPE_CHECKING:
     from scapy.plist import PacketList
 
-    from labkit.decode.decrypt import KeyLog
+    from labkit.decode.tls.decrypt import KeyLog
     from labkit.show.dialogue import Dialogue
     from labkit.show.explain import Explanation
     from labkit.show.exposure import ExposureTable
@@ -243,7 +243,7 @@ class Capture:
         return (*told, *([_("Reasons that are not told here: {count}.").format(count=more)] if more else []))
 
     def _own_keys(self) -> "KeyLog":
-        from labkit.decode.decrypt import KeyLog, parse_keylog
+        from labkit.decode.tls.decrypt import KeyLog, parse_keylog
 
         if not self.keylog and self._keylog is None:
             raise BadKeyLog(
@@ -274,7 +274,7 @@ def _taken_for(decode_as: Mapping[int, str]) -> dict[int, Protocol]:
 
 
 def _keys_in(path: str | os.PathLike[str]) -> "KeyLog":
-    from labkit.decode.decrypt import parse_keylog
+    from labkit.decode.tls.decrypt import parse_keylog
 
     try:
         return parse_keylog(Path(path).read_text(encoding="ascii", errors="replace"))

@@ -203,8 +203,11 @@ def test_what_was_opened_and_is_no_mail_is_told(shared_captures: Path) -> None:
     assert "inside TLS: only the two ends can read this\nC: ● unknown protocol: 4 octets" in result.output
 
 
-def test_the_encrypted_handshake_and_the_fingerprints_are_explained(shared_captures: Path) -> None:
+def test_the_encrypted_handshake_is_explained(shared_captures: Path) -> None:
     keys = shared_captures / "illustrated-tls13_keylog.txt"
     page = read("--keylog", keys, "--format", "html", shared_captures / "illustrated-tls13_capture.pcap").output
-    hello, inside = page.index("JA4 t13d"), page.index("the handshake inside TLS: only the two ends can read this")
+    hello, inside = (
+        page.index("TLS_AES_128_GCM_SHA256"),
+        page.index("the handshake inside TLS: only the two ends can read this"),
+    )
     assert hello < inside < page.index("EncryptedExtensions", inside) < page.index("CertificateVerify", inside)

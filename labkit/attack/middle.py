@@ -17,8 +17,8 @@ from typing import Self, cast
 
 from labkit.attack.outcome import refuse_strangers
 from labkit.capture import Capture
-from labkit.decode.decrypt import parse_keylog
 from labkit.decode.dissection import Dissection
+from labkit.decode.tls.decrypt import parse_keylog
 from labkit.errors import BadSetting, LabError
 from labkit.files import KeyLogFile
 from labkit.mail.accounts import DOMAIN

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from labkit.decode import tls
 from labkit.decode.fields import octets, text
 from labkit.decode.lines import (
     Command,
@@ -31,16 +30,17 @@ from labkit.decode.outcomes import Outcome, outcomes
 from labkit.decode.protocol import UNKNOWN, Protocol
 from labkit.decode.protocols import recognise
 from labkit.decode.spans import Span, Visibility, closest, leaves
-from labkit.decode.tls import Record, TlsSession
-from labkit.decode.tls_handshake import Context
-from labkit.decode.tls_records import UNREADABLE
-from labkit.decode.tls_spans import handshake_spans
+from labkit.decode.tls import session as tls
+from labkit.decode.tls.handshake import Context
+from labkit.decode.tls.records import UNREADABLE
+from labkit.decode.tls.session import Record, TlsSession
+from labkit.decode.tls.spans import handshake_spans
 from labkit.errors import BadSetting
 from labkit.texts import _
 from labkit.wire.flows import Burst, Flow, Segment, Side, Stream
 
 if TYPE_CHECKING:
-    from labkit.decode.decrypt import KeyLog
+    from labkit.decode.tls.decrypt import KeyLog
 
 __all__ = ["Command", "Dissection", "Line", "LineKind", "Protocol", "Reply", "Tls", "dissect"]
 
@@ -147,7 +147,7 @@ class Dissection:
         """What the key log opens, as a conversation of its own, the handshake, and why the rest stayed closed."""
         if self.session is None or self._keylog is None:
             return None, None, ()
-        from labkit.decode import decrypt  # and with it the ciphers, which few captures need
+        from labkit.decode.tls import decrypt  # and with it the ciphers, which few captures need
 
         result = decrypt.open_session(self.session, self.client_stream, self.server_stream, self._keylog)
         why = tuple(dict.fromkeys(reason for _side, _start, reason in result.hidden))

@@ -23,7 +23,7 @@ from labkit.decode.outcomes import Outcome
 from labkit.decode.protocol import TLS, Fact, Protocol
 from labkit.decode.protocols import PROTOCOLS
 from labkit.decode.spans import Span, Visibility
-from labkit.decode.tls import Record, TlsSession
+from labkit.decode.tls.session import Record, TlsSession
 from labkit.texts import _
 from labkit.wire.flows import Flow, Side, Stream
 

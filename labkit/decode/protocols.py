@@ -3,7 +3,7 @@
 from labkit.decode.pop3 import POP3
 from labkit.decode.protocol import TLS, UNKNOWN, Protocol
 from labkit.decode.smtp import SMTP
-from labkit.decode.tls import looks_like_tls
+from labkit.decode.tls.session import looks_like_tls
 from labkit.wire.flows import Flow
 
 PROTOCOLS = (SMTP, POP3)

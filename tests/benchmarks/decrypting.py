@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from labkit.decode import decrypt, tls
+from labkit.decode.tls import decrypt
+from labkit.decode.tls import session as tls
 from labkit.wire.flows import Side
 from tests.decode.handshakes import Exchange, Maker
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.decode import decrypt, tls
 from labkit.decode.dissection import dissect
 from labkit.decode.spans import Visibility, leaves, untiled
-from labkit.decode.tls_spans import handshake_spans
+from labkit.decode.tls import decrypt
+from labkit.decode.tls import session as tls
+from labkit.decode.tls.spans import handshake_spans
 from labkit.errors import BadKeyLog
 from labkit.wire import pcap
 from labkit.wire.flows import Gap, Side, Stream, reassemble

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from labkit.decode import pop3
-from labkit.decode.decrypt import KeyLog, parse_keylog
 from labkit.decode.dissection import Dissection, LineKind, dissect
 from labkit.decode.protocol import Protocol
 from labkit.decode.protocols import POP3, POP3S, SMTP, SMTPS, TLS, UNKNOWN
 from labkit.decode.spans import Visibility, leaves, untiled
+from labkit.decode.tls.decrypt import KeyLog, parse_keylog
 from labkit.wire import pcap
 from labkit.wire.flows import Flow, Gap, Side, reassemble
 from tests.decode.conftest import C, S, flow_from, flow_of

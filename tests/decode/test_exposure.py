@@ -8,9 +8,9 @@ from email.message import EmailMessage
 
 import pytest
 
-from labkit.decode.decrypt import parse_keylog
 from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import SOURCES, Exposure, Fact, Verdict, expose
+from labkit.decode.tls.decrypt import parse_keylog
 from labkit.wire.flows import Gap, Side
 from tests.decode.conftest import C, S, flow_from, flow_of
 from tests.decode.handshakes import Maker

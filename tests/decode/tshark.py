@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from labkit.capture import Capture
-from labkit.decode.decrypt import KeyLog, parse_keylog
 from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.spans import Span
-from labkit.decode.tls_suites import CIPHER_SUITES
+from labkit.decode.tls.decrypt import KeyLog, parse_keylog
+from labkit.decode.tls.names import CIPHER_SUITES
 from labkit.wire.flows import Side
 from tests.conftest import output_of
 

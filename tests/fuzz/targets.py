@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labkit.decode.decrypt import parse_keylog
 from labkit.decode.dissection import dissect
 from labkit.decode.exposure import expose
 from labkit.decode.headers import frame_spans
 from labkit.decode.spans import untiled
+from labkit.decode.tls.decrypt import parse_keylog
 from labkit.errors import BadCapture, BadKeyLog
 from labkit.mail.accounts import Account
 from labkit.mail.server import ServerConnection, Want

@@ -6,7 +6,7 @@ from labkit.capture import Capture
 from labkit.decode.dissection import Line, LineKind
 from labkit.decode.exposure import Fact, Verdict, expose
 from labkit.decode.protocols import POP3S, SMTP, SMTPS
-from labkit.decode.tls import Record
+from labkit.decode.tls.session import Record
 from labkit.lessons.evidence import Missing, every_span, opened, opened_turns, verdict
 from labkit.lessons.kinds import Choice, Order, Proof, Text
 from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from labkit.decode.tls_names import CHANGE_CIPHER_SPEC, CONTENT_TYPES, HANDSHAKE
+from labkit.decode.tls.names import CHANGE_CIPHER_SPEC, CONTENT_TYPES, HANDSHAKE
 from labkit.wire.flows import Gap, Stream
 
 UNREADABLE = -1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from labkit.decode.fields import Cutter, hexadecimal, text
-from labkit.decode.tls_names import (
+from labkit.decode.tls.names import (
     CERTIFICATE_COMPRESSIONS,
     CERTIFICATE_TYPES,
     EXTENSIONS,

@@ -11,9 +11,9 @@ from functools import cached_property
 
 from labkit.decode.fields import octets
 from labkit.decode.spans import Span
-from labkit.decode.tls_handshake import Context
-from labkit.decode.tls_hello import EARLY_DATA, SUPPORTED_VERSIONS, Hello, is_tls13, parse_hello
-from labkit.decode.tls_names import (
+from labkit.decode.tls.handshake import Context
+from labkit.decode.tls.hello import EARLY_DATA, SUPPORTED_VERSIONS, Hello, is_tls13, parse_hello
+from labkit.decode.tls.names import (
     ALERT,
     ALERT_LEVELS,
     ALERTS,
@@ -28,8 +28,8 @@ from labkit.decode.tls_names import (
     suite_name,
     version_name,
 )
-from labkit.decode.tls_records import HEADER, UNREADABLE, Message, RawRecord, cut_records, messages, plausible_header
-from labkit.decode.tls_spans import stream_spans
+from labkit.decode.tls.records import HEADER, UNREADABLE, Message, RawRecord, cut_records, messages, plausible_header
+from labkit.decode.tls.spans import stream_spans
 from labkit.texts import _
 from labkit.wire.flows import Side, Stream
 

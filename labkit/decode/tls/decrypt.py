@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM, AESGCM, ChaCha20
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from labkit.decode.fields import octets
-from labkit.decode.tls import Record, TlsSession
-from labkit.decode.tls_hello import ENCRYPT_THEN_MAC, Hello, is_tls13
-from labkit.decode.tls_names import APPLICATION_DATA, HANDSHAKE, suite_name
-from labkit.decode.tls_records import HEADER
+from labkit.decode.tls.hello import ENCRYPT_THEN_MAC, Hello, is_tls13
+from labkit.decode.tls.names import APPLICATION_DATA, HANDSHAKE, suite_name
+from labkit.decode.tls.records import HEADER
+from labkit.decode.tls.session import Record, TlsSession
 from labkit.errors import BadKeyLog
 from labkit.texts import _
 from labkit.wire.flows import Gap, Segment, Side, Stream

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from labkit.decode.fields import Cutter, hexadecimal
 from labkit.decode.spans import Span
-from labkit.decode.tls_extensions import Place, extensions, numbers
-from labkit.decode.tls_hello import RETRY_RANDOM, TLS12, is_tls13, ja3, ja4, parse_hello
-from labkit.decode.tls_names import (
+from labkit.decode.tls.certificate import certificate
+from labkit.decode.tls.extensions import Place, extensions, numbers
+from labkit.decode.tls.hello import RETRY_RANDOM, TLS12, is_tls13
+from labkit.decode.tls.names import (
     CERTIFICATE_COMPRESSIONS,
     CLIENT_CERTIFICATE_TYPES,
     COMPRESSION_METHODS,
@@ -22,7 +23,6 @@ from labkit.decode.tls_names import (
     suite_name,
     version_name,
 )
-from labkit.decode.x509 import certificate
 from labkit.texts import _
 
 
@@ -63,16 +63,6 @@ def message_span(message: bytes, context: Context) -> Span:
     return cut.spans[0]
 
 
-def _fingerprints(message: bytes) -> str:
-    """What all that a ClientHello offers comes down to; "" where it is not whole."""
-    whole = len(message) == 4 + int.from_bytes(message[1:4], "big")
-    hello = parse_hello(message, from_client=True) if whole else None
-    if hello is None:
-        return ""
-    words = _("With the rest of this message it gives the fingerprints JA3 {ja3} and JA4 {ja4}.")
-    return words.format(ja3=ja3(hello), ja4=ja4(hello))
-
-
 def _unexplained() -> str:
     return _("A handshake message that this lab does not explain further.")
 
@@ -94,7 +84,7 @@ def _client_hello(cut: Cutter, context: Context) -> None:
     suites = _(
         "The cipher suites that the client can use, the preferred one first. The choice is typical of the program."
     )
-    cut.vector(2, "tls.client_hello.cipher_suites", _suites, f"{suites} {_fingerprints(cut.data)}".strip())
+    cut.vector(2, "tls.client_hello.cipher_suites", _suites, suites)
     methods = _("Compression methods: only “null” is safe, and TLS 1.3 allows nothing else.")
 
     def compressions(inner: Cutter) -> str:

@@ -10,8 +10,8 @@ from itertools import islice, takewhile
 
 from labkit.decode.fields import Cutter, how_long, octets
 from labkit.decode.spans import Span, Visibility
-from labkit.decode.tls_handshake import Context, message_span
-from labkit.decode.tls_names import (
+from labkit.decode.tls.handshake import Context, message_span
+from labkit.decode.tls.names import (
     ALERT,
     ALERT_LEVELS,
     ALERTS,
@@ -20,7 +20,7 @@ from labkit.decode.tls_names import (
     name_of,
     version_name,
 )
-from labkit.decode.tls_records import HEADER, UNREADABLE, Message, RawRecord
+from labkit.decode.tls.records import HEADER, UNREADABLE, Message, RawRecord
 from labkit.texts import _
 from labkit.wire.flows import Stream
 
