@@ -88,13 +88,13 @@ class Comparison:
         for item in self.exchanges:
             item.capture.save(folder / f"{item.policy.name}.pcapng")
 
-    def text(self, *, exact: bool = False) -> str:
-        """In plain text. exact: with packet counts and TLS sizes, which differ between machines."""
-        return self.view.exact().text() if exact else self.view.text()
+    def text(self, *, exact: bool = False, width: int | None = None) -> str:
+        """In plain text. exact: with packet counts and TLS sizes, which differ between machines. width: of a terminal."""
+        return comparison(self._sessions, exact=exact, width=width).text()
 
     def page(self) -> str:
         """One self-contained HTML page with all of it."""
-        parts = [self.view.exact(), self.ladder(), self.strip()]
+        parts = [comparison(self._sessions, exact=True), self.ladder(), self.strip()]
         return page(_("Mail on the wire, side by side"), parts, engine=self.engine)
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ everywhere; `exact` adds packets and the bytes of TLS handshakes, which depend o
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -15,16 +16,18 @@ from labkit.decode.dissection import Dissection
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
 from labkit.decode.protocol import Service
 from labkit.show.byte_shares import byte_shares, payload
-from labkit.show.dialogue import Dialogue, ShownConversation, beyond, ends_of, parts, sides
+from labkit.show.dialogue import ShownConversation, beyond, ends_of, parts, sides
 from labkit.show.exposure import fact_name
 from labkit.show.marks import Style, legend, legend_text, style
 from labkit.show.safe import block, grid, pad, visible
+from labkit.show.safe import width as measure
 from labkit.show.view import View, render
 from labkit.texts import _
 from labkit.wire.flows import Side
 
+T = TypeVar("T")
 TEXT_WIDTH = 118  # columns of a side-by-side text
-NARROWEST = 26  # columns; where a session would get less, sessions stand below each other
+NARROWEST = 26  # columns; where a session would get less, fewer sessions stand side by side
 TEXT_ROWS = 48  # rows of a side-by-side text
 HTML_GROUPS = 60  # groups of a conversation in a column
 
@@ -57,12 +60,13 @@ def titled(
 
 
 class SideBySide(View):
-    """The dialogues in columns, each group in one line."""
+    """The dialogues in columns, each group in one line. width: terminal columns of the text."""
 
-    def __init__(self, sessions: Sequence[Session]) -> None:
+    def __init__(self, sessions: Sequence[Session], *, width: int = TEXT_WIDTH) -> None:
         self.title = _("What was said, side by side")
         self.sessions = tuple(sessions)
         self.columns = tuple(tuple(parts(session.conversations)) for session in sessions)
+        self._width = width
 
     @property
     def styles(self) -> tuple[Style, ...]:
@@ -70,15 +74,20 @@ class SideBySide(View):
         return legend(group.headline.style for column in self.columns for part in column for group in part.groups)
 
     def text(self) -> str:
-        width = (TEXT_WIDTH + 3) // max(len(self.sessions), 1) - 3
-        if width < NARROWEST:
-            return "\n\n".join(f"{session.title}\n{Dialogue(session.conversations)}" for session in self.sessions)
-        titles = [pad(visible(session.title), width) for session in self.sessions]
-        rows = list(zip_longest(*(list(_column(column, width)) for column in self.columns), fillvalue=" " * width))
-        left_out = [beyond(len(rows) - TEXT_ROWS)] if len(rows) > TEXT_ROWS else []
-        ruled = ["─" * width for _session in self.sessions]
-        lines = [" │ ".join(titles), "─┼─".join(ruled), *(" │ ".join(row) for row in rows[:TEXT_ROWS]), *left_out]
-        return block([self.title, "", *lines, "", legend_text(self.styles)])
+        most = max(1, (self._width + 3) // (NARROWEST + 3))
+        bands = [line for band in _bands(range(len(self.sessions)), most) for line in ("", *self._band(band))]
+        return block([self.title, *bands, "", legend_text(self.styles)])
+
+    def _band(self, which: Sequence[int]) -> Iterator[str]:
+        """Some of the sessions side by side, by their numbers."""
+        width = (self._width + 3) // len(which) - 3
+        columns = [list(_column(self.columns[number], width)) for number in which]
+        rows = list(zip_longest(*columns, fillvalue=" " * width))
+        yield " │ ".join(pad(visible(self.sessions[number].title), width) for number in which)
+        yield "─┼─".join(["─" * width] * len(which))
+        yield from (" │ ".join(row) for row in rows[:TEXT_ROWS])
+        if len(rows) > TEXT_ROWS:
+            yield beyond(len(rows) - TEXT_ROWS)
 
     def body(self) -> Markup:
         columns = [
@@ -87,6 +96,12 @@ class SideBySide(View):
         ]
         values = {"title": self.title, "columns": columns, "styles": self.styles, "sides": sides()}
         return render("side-by-side.html", values | {"limit": HTML_GROUPS, "beyond": beyond})
+
+
+def _bands(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """The items in as few runs of at most `most` as there can be, about as long as each other."""
+    abreast = -(-len(items) // -(-len(items) // most)) if items else 1
+    return (items[start : start + abreast] for start in range(0, len(items), abreast))
 
 
 def _column(column: Sequence[ShownConversation], width: int) -> Iterator[str]:
@@ -105,10 +120,12 @@ class ExposureMatrix(View):
     """Facts down, policies across: which policy hides what.
 
     Login names and passwords are told apart for sending and reading: what protects the one need not protect the other.
+    width: terminal columns of the text.
     """
 
-    def __init__(self, sessions: Sequence[Session]) -> None:
+    def __init__(self, sessions: Sequence[Session], *, width: int = TEXT_WIDTH) -> None:
         self.title = _("What somebody on the way learns")
+        self._width = width
         self.policies = [session.title for session in sessions]
         sending, reading = (
             [session.part(service) for session in sessions] for service in (Service.SENDING, Service.READING)
@@ -123,8 +140,18 @@ class ExposureMatrix(View):
                 self.rows.append((fact_name(fact), _styles(whole, fact)))
 
     def text(self) -> str:
-        rows = [(_("Fact"), *self.policies), *((fact, *(item.label for item in styles)) for fact, styles in self.rows)]
-        return block([self.title, "", *grid(rows, [22] * len(rows[0]))])
+        tables = (self._tables(most) for most in range(len(self.policies), 0, -1))
+        fitting = (lines for lines in tables if max(map(measure, lines)) <= self._width)
+        return block([self.title, *next(fitting, self._tables(1))])
+
+    def _tables(self, most: int) -> list[str]:
+        """The matrix, `most` policies side by side."""
+        lines = []
+        for band in _bands(range(len(self.policies)), most):
+            head = (_("Fact"), *(self.policies[number] for number in band))
+            rows = [head, *((fact, *(styles[number].label for number in band)) for fact, styles in self.rows)]
+            lines += ["", *grid(rows, [22] * len(head))]
+        return lines
 
     def body(self) -> Markup:
         return render("matrix.html", {"title": self.title, "policies": self.policies, "rows": self.rows})
@@ -160,18 +187,14 @@ def _cost_row(session: Session, *, exact: bool) -> list[str]:
 
 
 class ComparisonView(View):
-    """The three views of a comparison; each is there by itself as well."""
+    """The three views of a comparison; each is there by itself as well. width: terminal columns of the text."""
 
-    def __init__(self, sessions: Sequence[Session], *, exact: bool = False) -> None:
+    def __init__(self, sessions: Sequence[Session], *, exact: bool = False, width: int | None = None) -> None:
         self.title = _("{count} sessions side by side").format(count=len(sessions))
         self.sessions = tuple(sessions)
-        self.dialogue = SideBySide(sessions)
-        self.exposure = ExposureMatrix(sessions)
+        self.dialogue = SideBySide(sessions, width=width or TEXT_WIDTH)
+        self.exposure = ExposureMatrix(sessions, width=width or TEXT_WIDTH)
         self.cost = CostTable(sessions, exact=exact)
-
-    def exact(self) -> "ComparisonView":
-        """The same with numbers that differ from machine to machine: for a terminal or a page, not for a notebook."""
-        return ComparisonView(self.sessions, exact=True)
 
     @property
     def parts(self) -> tuple[View, ...]:
@@ -185,6 +208,10 @@ class ComparisonView(View):
         return Markup("\n").join(part.body() for part in self.parts)
 
 
-def comparison(sessions: Sequence[Session]) -> ComparisonView:
-    """Sessions side by side: what was said, what somebody on the way learns, what it costs."""
-    return ComparisonView(sessions)
+def comparison(sessions: Sequence[Session], *, exact: bool = False, width: int | None = None) -> ComparisonView:
+    """Sessions side by side: what was said, what somebody on the way learns, what it costs.
+
+    exact: with numbers that differ from machine to machine, for a terminal or a page, not for a notebook. width: in terminal
+    columns, else 118.
+    """
+    return ComparisonView(sessions, exact=exact, width=width)

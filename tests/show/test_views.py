@@ -17,6 +17,7 @@ from labkit.show.dialogue import dialogue
 from labkit.show.explain import explain
 from labkit.show.exposure import exposure_table
 from labkit.show.page import page
+from labkit.show.safe import width as columns
 from labkit.show.timeline import timeline
 from labkit.show.view import View
 from labkit.wire.flows import Side
@@ -159,15 +160,30 @@ def test_a_comparison_puts_policies_side_by_side() -> None:
 
 def test_the_exact_comparison_tells_packets_and_all_bytes() -> None:
     sessions = four_sessions()
-    last = comparison(sessions).exact().cost.text().splitlines()[-1]
+    last = comparison(sessions, exact=True).cost.text().splitlines()[-1]
     total = sum(len(c.flow.client_stream.data) + len(c.flow.server_stream.data) for c in sessions[3].conversations)
     assert last.split()[-2:] == [str(sessions[3].cost.packets), f"{total:,}"]
 
 
-def test_many_policies_stand_below_each_other() -> None:
-    text = comparison(four_sessions() * 2).dialogue.text()
-    assert "│" not in text
-    assert text.count("C: ● MAIL FROM:<hanako@mail.example> BODY=8BITMIME\n") == 6
+@pytest.mark.parametrize(
+    ("width", "count", "bands"),
+    [
+        (200, 4, [4]),
+        (118, 4, [4]),
+        (100, 4, [2, 2]),
+        (80, 4, [2, 2]),
+        (118, 8, [4, 4]),
+        (118, 5, [3, 2]),
+        (40, 3, [1] * 3),
+    ],
+)
+def test_a_comparison_fits_the_terminal(width: int, count: int, bands: list[int]) -> None:
+    shown = comparison((four_sessions() * 2)[:count], exact=True, width=width)
+    assert [line.count("┼") + 1 for line in shown.dialogue.text().splitlines() if line[:1] == "─"] == bands
+    lines = shown.text().splitlines()
+    assert max(map(columns, lines)) <= max(width, 80), "legend and cost are no narrower"
+    assert max(columns(line) for line in lines if "│" in line or line.startswith("password")) <= max(width, 41)
+    assert all(session.title in shown.exposure.text() for session in shown.sessions)
 
 
 @pytest.mark.parametrize("index", range(4))
