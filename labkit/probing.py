@@ -183,6 +183,11 @@ class ReportCard(View):
         parts = [render("progress.html", {"title": name, "head": head, "rows": rows}) for name, head, rows in tables]
         return Markup("").join(parts)
 
+    @property
+    def answered(self) -> bool:
+        """Whether there was a mail server that could be asked."""
+        return bool(_answered(self.offers))
+
     @staticmethod
     def _port(offer: Offer) -> tuple[str, str]:
         parts = [offer.trouble] if offer.trouble else []
@@ -204,9 +209,10 @@ def probe(
     """Ask a mail provider what it offers: 587 and 465 to send, 110 and 995 to read, unless other ports are given.
 
     host: a name or an address, or a running Provider, whose own ports, name and authority are then taken. timeout: seconds
-    for each connection; all run at once. trusted_ca: certificates in PEM to trust instead of the system's. On a port whose
-    use is not known, TLS is tried when the server has not greeted within half of the time. Raises BadSetting for a
-    host, a port or a certificate that cannot be one; everything else is told in the card.
+    in all, whatever the number of ports and addresses: all ports are asked at once. trusted_ca: certificates in PEM to
+    trust instead of the system's. On a port whose use is not known, TLS is tried when the server has not greeted within
+    half of the time. Raises BadSetting for a host, a port or a certificate that cannot be one; everything else is told in
+    the card.
     """
     if timeout <= 0:
         raise BadSetting(_("The timeout must be more than 0 seconds."))
@@ -239,6 +245,12 @@ def probe(
 
 def _host(host: str) -> str:
     expect(host, (str, Provider), _("a server's name such as mail.example, or a running labkit.Provider"))
+    if "@" in host:
+        message = _(
+            "{host!r} is a mail address, and does not tell which servers its provider has: look them up in the "
+            "provider's help, and give the name of one, such as mail.example."
+        )
+        raise BadSetting(message.format(host=host))
     try:
         if not host or re.search(r"[\s/\x00-\x1f\x7f]", host) or (":" in host and not _is_ipv6(host)):
             raise UnicodeError
@@ -269,7 +281,8 @@ def _trust(trusted_ca: str | None) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=trusted_ca)
     except (ssl.SSLError, ValueError, TypeError) as error:  # a TypeError also for text that is not ASCII
         message = _("trusted_ca holds no certificate in PEM ({reason}): give the text of the authority's certificate.")
-        raise BadSetting(message.format(reason=error)) from None
+        reason = _openssls(error) if isinstance(error, ssl.SSLError) else str(error)
+        raise BadSetting(message.format(reason=reason)) from None
     context.maximum_version = ssl.TLSVersion.TLSv1_2  # where the certificate is still sent in the clear: see _refused
     return context
 
@@ -362,9 +375,16 @@ def _trouble(error: OSError, timeout: float) -> str:
             return _("no answer within {seconds:g} seconds").format(seconds=timeout)
         case socket.gaierror():
             return _("no server of that name can be found")
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return _("the server closed the connection in the middle of TLS")
         case ssl.SSLError():
-            return _("TLS failed ({reason})").format(reason=error.reason or type(error).__name__)
+            return _("TLS failed ({reason})").format(reason=_openssls(error))
     return error.strerror or str(error) or type(error).__name__
+
+
+def _openssls(error: ssl.SSLError) -> str:
+    """OpenSSL's reason in lower case, without the place in Python's own source that str(error) has."""
+    return (error.reason or type(error).__name__).replace("_", " ").lower()
 
 
 # The certificate
@@ -442,7 +462,7 @@ def _refused(chain: list[bytes], has_rsa: bool, name: str, trust: ssl.SSLContext
     except ssl.SSLWantReadError:
         return None
     except ssl.SSLError as error:
-        return -1, _("it is not accepted ({reason})").format(reason=error.reason)
+        return -1, _("it is not accepted ({reason})").format(reason=_openssls(error))
     return None
 
 

@@ -18,6 +18,7 @@ import labkit
 from labkit import cli
 from labkit.attack import StripStartTls
 from labkit.errors import BadSetting
+from labkit.mail import lineclient
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.policy import POLICIES, Security
 from labkit.probing import Offer, _certificate, _trust
@@ -376,6 +377,52 @@ def test_a_server_that_drips_takes_no_longer_than_the_timeout() -> None:
     assert offer.trouble == "no answer within 0.4 seconds"
 
 
+def test_all_addresses_of_a_name_share_one_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of seven answers: together they are waited for as long as the time-out says, and each gets its share."""
+    now, waits = [0.0], []
+
+    class Deaf:
+        def __init__(self, *_arguments: Any) -> None:
+            pass
+
+        def settimeout(self, seconds: float) -> None:
+            waits.append(seconds)
+
+        def connect(self, _address: Any) -> None:
+            now[0] += waits[-1]
+            raise TimeoutError
+
+        def close(self) -> None:
+            pass
+
+    addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 587)) for last in range(1, 8)]
+    monkeypatch.setattr(lineclient.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(lineclient.socket, "getaddrinfo", lambda *_arguments, **_more: addresses)
+    monkeypatch.setattr(lineclient.socket, "socket", Deaf)
+    with pytest.raises(TimeoutError):
+        lineclient.LineClient("many.example", 587, timeout=2)
+    assert waits == pytest.approx([2 / 7] * 7)
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with labkit.Provider("plaintext") as provider:
+        known = socket.getaddrinfo
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda host, port, **more: known("127.0.0.99", 1, **more) + known(HOST, port, **more)
+        )
+        assert labkit.probe("mail.example", smtp_ports=[provider.smtp_port], pop3_ports=[]).answered
+
+
+@pytest.mark.parametrize(
+    "parts", [(b"220 hello\r\n", b"250-x\r\n250 STARTTLS\r\n", b"220 go\r\n", said) for said in (b"\x15\x03\x03", b"")]
+)
+def test_no_place_in_pythons_source_is_told(serve: Serve, parts: tuple[bytes, ...]) -> None:
+    assert "_ssl.c" not in smtp(serve(*parts)).trouble
+    with pytest.raises(BadSetting) as refused:
+        labkit.probe("localhost", trusted_ca="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    assert "_ssl.c" not in str(refused.value)
+
+
 # What cannot be asked
 
 
@@ -417,6 +464,15 @@ def test_a_provider_that_does_not_run() -> None:
 
 
 # The command line
+
+
+def test_the_command_ends_with_1_when_nobody_could_be_asked() -> None:
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        ports = ["--smtp-port", str(free.getsockname()[1]), "--pop3-port", str(free.getsockname()[1])]
+        done = CliRunner().invoke(cli.main, ["probe", HOST, *ports])
+    assert done.exit_code == 1
+    assert "No mail server answered" in done.output
 
 
 def test_the_command(tmp_path: Any) -> None:

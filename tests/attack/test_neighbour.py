@@ -47,7 +47,7 @@ def test_a_system_with_one_loopback_address(monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
 
     with labkit.Provider("pop-before-smtp") as provider:
-        monkeypatch.setattr(socket, "create_connection", refuse)
+        monkeypatch.setattr(socket.socket, "bind", refuse)
         with pytest.raises(LabError, match="only one loopback address"):
             neighbour(provider, same_address=False)
 
