@@ -1,10 +1,12 @@
 """The lab in a terminal: the same capabilities as the notebooks, for people and for scripts.
 
-Exit codes: 0 done, 1 done and something is wrong (doctor), 2 could not be done as asked, with one sentence that says why.
+Exit codes: 0 done, 1 done and something is wrong (doctor) or nobody answered (probe), 2 could not be done as asked, with one
+sentence that says why. Whoever reads the output may leave at any time: that is 0.
 Heavy modules are imported inside the commands, so that `labkit --help` answers at once.
 """
 
-import errno
+import difflib
+import io
 import json
 import os
 import signal
@@ -13,30 +15,38 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import click
 
 import labkit
-from labkit import files
+from labkit import files, terminal
 from labkit.errors import BadSetting, LabError
+from labkit.show.safe import visible
+from labkit.terminal import NobodyReads, say
 from labkit.texts import _
 
 ENGINES = click.Choice(["auto", "tap", "live"])
 
 
 class LabGroup(click.Group):
-    """Turns a user's mistake into one sentence and exit code 2."""
+    """Turns a user's mistake into one sentence and exit code 2, and lets nothing past the terminal's door."""
 
-    def invoke(self, context: click.Context) -> Any:
+    def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the command that was asked for."""
-        try:
-            return super().invoke(context)
-        except LabError as error:
-            click.echo(f"labkit: {error}", err=True)
-            raise SystemExit(2) from None
-        except BrokenPipeError:
-            raise SystemExit(0) from None
+        with terminal.opened():
+            try:
+                raise SystemExit(super().main(*arguments, **options | {"standalone_mode": False}))
+            except LabError as error:
+                say(f"labkit: {error}", error=True)
+                raise SystemExit(2) from None
+            except click.ClickException as error:
+                shown = io.StringIO()
+                error.show(shown)
+                say(shown.getvalue().rstrip(), error=True)
+                raise SystemExit(error.exit_code) from None
+            except click.Abort:
+                raise SystemExit(130) from None  # as a shell says that Ctrl-C ended it
 
 
 @click.group(cls=LabGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +58,7 @@ def main() -> None:
 def _write(text: str, output: Path | None) -> None:
     """To the file that was named, else to the terminal."""
     if output is None:
-        click.echo(text)
+        say(text)
         return
     try:
         files.write(output, text)
@@ -59,14 +69,11 @@ def _write(text: str, output: Path | None) -> None:
 def _json(data: Any, indent: int | None = 2) -> str:
     """JSON that people can read, but in which nothing from the wire acts on a terminal: that is written as escapes."""
     plain = json.dumps(data, ensure_ascii=False, indent=indent)
-    return "".join(
-        character if character.isprintable() or character == "\n" else json.dumps(character)[1:-1]
-        for character in plain
-    )
+    return "".join(one if one == "\n" or visible(one) == one else json.dumps(one)[1:-1] for one in plain)
 
 
 @main.command()
-@click.argument("policies", nargs=-1, metavar="[POLICY]...")
+@click.argument("policies", nargs=-1, type=str.lower, metavar="[POLICY]...")
 @click.option("--engine", type=ENGINES, default="auto", show_default=True, help="What records the packets.")
 @click.option("--format", "style", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write there instead of the terminal.")
@@ -83,7 +90,7 @@ def compare(policies: tuple[str, ...], engine: str, style: str, output: Path | N
     """
     comparison = labkit.compare(*policies, engine=engine)
     faces: Mapping[str, Callable[[], str]] = {
-        "text": lambda: comparison.text(exact=True),
+        "text": lambda: comparison.text(exact=True, width=terminal.columns() if output is None else None),
         "json": lambda: _json(comparison.report()),
         "html": comparison.page,
     }
@@ -112,10 +119,11 @@ def _progress(path: Path) -> Iterator[Callable[[int, int], None] | None]:
         yield None
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(_("reading {name}").format(name=path.name), total=None)
+        task = progress.add_task(_("reading {name}").format(name=escape(visible(path.name))), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
@@ -197,62 +205,126 @@ def _for_scripts(provider: Any) -> str:
     )
 
 
-@contextmanager
-def _saved(capture: labkit.Capture, pcap: Path | None) -> Iterator[None]:
-    """Save the capture however its session ends: also when whoever read the dialogue has gone."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.EIO):  # the other end of a pipe is closed, or the terminal
-            raise
-        if pcap is not None:
+class Limit(NamedTuple):
+    """Of what is kept of a capture: strangers may send for ever."""
+
+    packets: int
+    octets: int
+
+
+FOLLOWED = Limit(8_000, 64 << 20)
+SAVED = Limit(200_000, 128 << 20)
+SHOWN = 64 << 10  # octets of one connection
+
+
+def _is_full(capture: labkit.Capture, limit: Limit) -> bool:
+    frames = capture.frames
+    return len(frames) > limit.packets or sum(frame.length for frame in frames) > limit.octets
+
+
+class _Saved:
+    """The session in a file, however it ends: also when whoever read the dialogue has gone. A context manager."""
+
+    def __init__(self, provider: labkit.Provider, pcap: Path | None) -> None:
+        self._pcap = pcap
+        self._capture = provider.capture() if pcap is not None else None
+        self._full = False
+
+    def __enter__(self) -> Self:
+        if self._capture is not None:
+            self._capture.start()
+        return self
+
+    def limit(self) -> None:
+        """Record no more once there is enough, and say so."""
+        if self._capture is not None and not self._full and _is_full(self._capture, SAVED):
+            self._full = True
+            self._capture.stop()
+            say(_("{path} is full: what comes now is shown, but not saved.").format(path=self._pcap), error=True)
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: object) -> None:
+        if self._capture is None or self._pcap is None:
+            return
+        if kind is NobodyReads:
             message = _("Nobody reads the dialogue any more: the server stops, and the session goes into {path}.")
-            with suppress(OSError):
-                click.echo(message.format(path=pcap), err=True)
-        raise BrokenPipeError from None
-    finally:
-        if pcap is not None:
-            capture.save(pcap)
+            with suppress(NobodyReads):
+                say(message.format(path=self._pcap), error=True)
+        self._capture.stop()
+        self._capture.save(self._pcap)
 
 
 class _Follower:
-    """Prints the lines that a running capture has got since it was last asked."""
+    """Prints the lines that a running provider's connections have got since it was last asked.
 
-    def __init__(self, capture: labkit.Capture, style: str) -> None:
-        self._capture = capture
+    It follows a capture of its own, and begins another before that grows too long to be read again and again: when nobody
+    is connected, or at the latest when it is full. Of one connection no more is shown than the beginning.
+    """
+
+    def __init__(self, provider: labkit.Provider, style: str) -> None:
+        self._provider = provider
         self._style = style
+        self._connections = 0  # in all
+        self._begin()
+
+    def _begin(self) -> None:
+        self._capture = self._provider.capture()
         self._packets = 0
+        self._busy = False
+        self._numbers: dict[int, int] = {}
         self._octets: dict[int, int] = {}
         self._printed: dict[int, int] = {}
+        self._capture.start()
 
     def print_new(self) -> None:
         """One line each: the connection's number, who spoke, the mark, the text."""
+        self._print()
+        full = _is_full(self._capture, FOLLOWED)
+        if not full and (self._packets < FOLLOWED.packets // 4 or self._busy):
+            return
+        self.stop()
+        if full:
+            say(_("Much has been said: what the connections that are open now go on to say is not shown."), error=True)
+        self._connections += len(self._numbers)
+        self._begin()
+
+    def stop(self) -> None:
+        """Follow no longer; what has been said is printed."""
+        self._capture.stop()
+        self._print()
+
+    def _print(self) -> None:
         packets = len(self._capture.frames)
         if packets == self._packets:
             return
         self._packets = packets
-        for conversation in self._capture.flows:
-            flow = conversation.flow
-            octets = len(flow.client_stream.data) + len(flow.server_stream.data)
-            if octets == self._octets.get(flow.number):
-                continue
-            self._octets[flow.number] = octets
-            # A line without its end may still grow: it is printed when the next one has begun, or the connection ends.
-            lines = conversation.lines
-            complete = len(lines) if flow.closed or self._ends_a_line(conversation) else len(lines) - 1
-            for line in lines[self._printed.get(flow.number, 0) : complete]:
-                click.echo(self._shown(flow.number, line))
-            self._printed[flow.number] = max(complete, self._printed.get(flow.number, 0))
-        sys.stdout.flush()
+        flows = [dissection for dissection in self._capture.flows if dissection.flow.opened]
+        self._busy = not all(dissection.flow.closed for dissection in flows)
+        for dissection in flows:
+            self._print_of(dissection)
 
-    @staticmethod
-    def _ends_a_line(conversation: Any) -> bool:
-        last = conversation.flow.bursts[-1:]
-        return all(conversation.flow.stream(burst.side).data[: burst.end].endswith(b"\n") for burst in last)
+    def _print_of(self, dissection: Any) -> None:
+        """The new lines of one connection."""
+        flow = dissection.flow
+        octets, before = len(flow.client_stream.data) + len(flow.server_stream.data), self._octets.get(flow.number, 0)
+        if octets == before or before > SHOWN:
+            return
+        self._octets[flow.number] = octets
+        number = self._numbers.setdefault(flow.number, self._connections + len(self._numbers) + 1)
+        if octets > SHOWN:
+            lines, complete = _beginning(dissection).lines, None
+            said = _("Connection {number} says much: what comes after its first {size} KiB is not shown.")
+            say(said.format(number=number, size=SHOWN >> 10), error=True)
+        else:
+            # A line without its end may still grow: it is printed when the next one has begun, or the connection ends.
+            lines = dissection.lines
+            complete = len(lines) if flow.closed or _ends_a_line(flow) else len(lines) - 1
+        printed = self._printed.get(flow.number, 0)
+        for line in lines[printed:complete]:
+            say(self._shown(number, line))
+        self._printed[flow.number] = max(complete or 0, printed)
 
     def _shown(self, number: int, line: Any) -> str:
         from labkit.show.marks import style_of
-        from labkit.show.safe import visible
 
         if self._style == "json":
             told = {
@@ -263,11 +335,25 @@ class _Follower:
                 "text": line.text,
             }
             return _json(told, indent=None)  # a line each
-        return f"{number:3} {line.side.value[0].upper()}: {style_of(line).mark} {visible(line.text)}"
+        return f"{number:3} {line.side.value[0].upper()}: {style_of(line).mark} {line.text}"
+
+
+def _ends_a_line(flow: Any) -> bool:
+    return all(flow.stream(burst.side).data[: burst.end].endswith(b"\n") for burst in flow.bursts[-1:])
+
+
+def _beginning(dissection: Any) -> Any:
+    """What both sides said first, and no more of it than is shown."""
+    from labkit.decode.dissection import dissect
+
+    flow = dissection.flow
+    size = SHOWN // 2
+    client, server = (stream._replace(data=stream.data[:size]) for stream in (flow.client_stream, flow.server_stream))
+    return dissect(flow._replace(client_stream=client, server_stream=server), protocol=dissection.protocol)
 
 
 @main.command()
-@click.argument("policy")
+@click.argument("policy", type=str.lower)
 @click.option("--smtp-port", type=click.IntRange(0, 65535), default=0, help="A free one when not given.")
 @click.option("--pop3-port", type=click.IntRange(0, 65535), default=0, help="A free one when not given.")
 @click.option("--pcap", type=click.Path(path_type=Path, dir_okay=False), help="Save the traffic there when it stops.")
@@ -289,16 +375,20 @@ def serve(policy: str, smtp_port: int, pop3_port: int, pcap: Path | None, maildi
     for name in _stopping():
         signal.signal(name, lambda *_signal: stopped.set())
     provider = labkit.Provider(policy, smtp_port=smtp_port, pop3_port=pop3_port, maildir=maildir)
-    with provider:
-        capture = provider.capture()
-        with _saved(capture, pcap):
-            with capture:
-                click.echo(_for_scripts(provider) if style == "json" else _how_to_set_up(provider))
-                sys.stdout.flush()
-                follow = _Follower(capture, style)
-                while not stopped.wait(0.2):
-                    follow.print_new()
+    with provider, _Saved(provider, pcap) as saved:
+        follow = _Follower(provider, style)
+        say(_for_scripts(provider) if style == "json" else _how_to_set_up(provider))
+        crowded = False
+        while True:
+            ends = stopped.wait(0.2)
             follow.print_new()
+            saved.limit()
+            if provider.turned_away and not crowded:
+                crowded = True
+                say(_("Too many connections are open: those that come now are closed at once."), error=True)
+            if ends:
+                break
+        follow.stop()
 
 
 def _stopping() -> Iterator[signal.Signals]:
@@ -313,7 +403,7 @@ def _stopping() -> Iterator[signal.Signals]:
 @click.option("--smtp-port", "smtp_ports", multiple=True, type=click.IntRange(1, 65535), help="Instead of 587 and 465.")
 @click.option("--pop3-port", "pop3_ports", multiple=True, type=click.IntRange(1, 65535), help="Instead of 110 and 995.")
 @click.option(
-    "--timeout", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds for each port."
+    "--timeout", type=click.FloatRange(min=0.1), default=5.0, show_default=True, help="Seconds for all of it."
 )
 @click.option("--ca", type=click.Path(path_type=Path, dir_okay=False), help="Trust this PEM file, not the system's.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
@@ -340,6 +430,7 @@ def probe(
         host, smtp_ports=smtp_ports or None, pop3_ports=pop3_ports or None, timeout=timeout, trusted_ca=trusted
     )
     _write(_json(card.report()) if style == "json" else card.text(), output)
+    raise SystemExit(0 if card.answered else 1)
 
 
 @main.command()
@@ -358,14 +449,12 @@ def doctor(style: str) -> None:
         listed = [
             {"name": check.name, "ok": check.ok, "needed": check.needed, "detail": check.detail} for check in checks
         ]
-        click.echo(_json({"ok": healthy, "checks": listed}))
+        say(_json({"ok": healthy, "checks": listed}))
     else:
         for check in checks:
             word = _("ok") if check.ok else _("MISSING") if check.needed else _("not here")
-            click.echo(f"{word:8}  {check.name:13}  {check.detail}")
-        click.echo(
-            _("The lab works here.") if healthy else _("The lab cannot work here until what is MISSING is mended.")
-        )
+            say(f"{word:8}  {check.name:13}  {check.detail}")
+        say(_("The lab works here.") if healthy else _("The lab cannot work here until what is MISSING is mended."))
     raise SystemExit(0 if healthy else 1)
 
 
@@ -384,8 +473,9 @@ def lab(options: tuple[str, ...]) -> None:
 
     from labkit.lab import desk
 
+    _refuse_unheard_of(options, {name for known in (*LabApp.flags, *LabApp.aliases) for name in _names(known)})
     lessons = desk(Path.cwd())
-    click.echo(lessons.text(), err=True)
+    say(lessons.text(), error=True)
     # JupyterLab would ask whether it may fetch its news, and PyPI for its newest version: here nothing leaves the machine.
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
         filter(None, [str(Path(labkit.__file__).parent / "jupyter"), os.environ.get("JUPYTER_CONFIG_PATH")])
@@ -394,6 +484,27 @@ def lab(options: tuple[str, ...]) -> None:
     # it is, and a notebook that somebody sent must not run its HTML on being opened. tests/browser holds the first half.
     place = [f"--ServerApp.root_dir={lessons.folder}", f"--LabApp.default_url=/lab/tree/{lessons.first}"]
     LabApp.launch_instance([*place, *_at_socket_files(), *options])
+
+
+def _names(known: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Of an option of JupyterLab's, which may have several."""
+    return known if isinstance(known, tuple) else (known,)
+
+
+def _refuse_unheard_of(options: tuple[str, ...], known: set[str]) -> None:
+    """JupyterLab would pass over an option that it does not have. One with a dot is for its configuration."""
+    known |= {"help-all", "version"}
+    for option in options:
+        name = option.lstrip("-").partition("=")[0]
+        if not option.startswith("-") or "." in name or name in known:
+            continue
+        nearest = difflib.get_close_matches(name, known, 1)
+        message = (
+            _("JupyterLab has no option {option}. Is {nearest} meant? `labkit lab --help-all` lists all of them.")
+            if nearest
+            else _("JupyterLab has no option {option}: `labkit lab --help-all` lists all that it has.")
+        )
+        raise BadSetting(message.format(option=option, nearest=f"--{nearest[0]}" if nearest else ""))
 
 
 def _at_socket_files() -> list[str]:

@@ -31,7 +31,9 @@ def write(path: str | os.PathLike[str], content: str | bytes | Iterable[bytes]) 
 
 
 def refuse_unwritable(path: str | os.PathLike[str]) -> None:
-    """Raise now the OSError that `write` would raise for this path's folder, for whoever has nothing to write yet."""
+    """Raise now the OSError that `write` would raise for this path, for whoever has nothing to write yet."""
+    with contextlib.suppress(FileNotFoundError):
+        os.lstat(path)  # a name may be too long
     with tempfile.TemporaryFile(dir=Path(path).parent):
         pass
 

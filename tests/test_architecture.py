@@ -26,9 +26,11 @@ MAY_IMPORT = {
     "browser": {"browser", "wire"},
     "doctor": {"wire"},
     "lab": set(),
+    "terminal": {"show"},
     "probing": {"mail", "wire", "decode", "show", "provider"},
     "cli": {
         "doctor",
+        "terminal",
         "lab",
         "probing",
         "mail",
