@@ -5,10 +5,12 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 # Named after the Python that the environment is made from: `make PYTHON=...` with another one sets up again.
-READY  := $(VENV)/.ready-$(shell $(PYTHON) -c "import sys, zlib; print(zlib.crc32(repr((sys.base_prefix, sys.version_info[:2])).encode()))" 2>/dev/null)
+READY  := $(VENV)/.ready-$(shell "$(PYTHON)" -c "import sys, zlib; print(zlib.crc32(repr((sys.base_prefix, sys.version_info[:2])).encode()))" 2>/dev/null)
 # One more than there are cores: tests wait for servers, browsers and other programs.
-JOBS   ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)" 2>/dev/null)
+JOBS   ?= $(shell "$(PYTHON)" -c "import os; print((os.cpu_count() or 1) + 1)" 2>/dev/null)
 ROOM   ?= .venv-classroom
+# What records the packets while notebooks are tested: tap or live.
+ENGINE ?= tap
 
 .PHONY: catalogue fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
 
@@ -19,11 +21,11 @@ help:
 setup: $(READY)
 
 $(READY): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "labkit needs Python 3.11 or newer. Name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "Setting up in $(VENV): this once, a minute or two."
 	@[ -e $@ ] || [ ! -e $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
-	@python=$$($(PYTHON) -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'); \
+	@python=$$("$(PYTHON)" -c 'import sys; print(getattr(sys, "_base_executable", sys.executable))'); \
 	if command -v uv >/dev/null 2>&1; then \
 	  uv venv --quiet --allow-existing --python "$$python" $(VENV) || exit 2; \
 	  install="uv pip install --quiet --python $(BIN)/python"; \
@@ -40,18 +42,19 @@ lab: setup
 	@echo "The command line is $(BIN)/labkit, for instance: $(BIN)/labkit compare"
 	$(BIN)/labkit lab $(ARGS)
 
-test: test-code test-notebooks
+# Tests and notebooks, every cell executed and each output compared, images included. Where the kernel's packets can be
+# recorded, the notebooks once more with those.
+NBVAL  := -p tests.notebooks.plugin --nbval --nbval-current-env --nbval-cell-timeout 60
+
+test: setup
+	@for engine in $$($(BIN)/python -m tests.notebooks.engines); do $(MAKE) --no-print-directory test-notebooks ENGINE=$$engine || exit 1; done
+	$(BIN)/python -m pytest tests notebooks -q -n $(JOBS) $(NBVAL)
 
 test-code: setup
 	$(BIN)/python -m pytest tests -q -n $(JOBS) -p no:nbval
 
-# Every notebook is executed and each output compared, images included, once for each capture engine that works here.
 test-notebooks: setup
-	@for engine in tap $$($(BIN)/python -m tests.notebooks.engines); do \
-	  echo "notebooks, engine $$engine"; \
-	  LABKIT_CAPTURE=$$engine $(BIN)/python -m pytest -q -p tests.notebooks.plugin --nbval --nbval-current-env \
-	    --nbval-cell-timeout 60 -n $(JOBS) --dist loadfile notebooks || exit 1; \
-	done
+	LABKIT_CAPTURE=$(ENGINE) $(BIN)/python -m pytest notebooks -q -n $(JOBS) --dist loadfile $(NBVAL)
 
 check: setup
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).parent.parent
 # As in CI: every tool must be there, and what takes long is tried as often as it should be.
 THOROUGH = os.environ.get("LABKIT_ALL_TOOLS") == "1"
+LONGEST = ("tests/browser/", "test_solutions.py", "tests/classroom/", ".ipynb", "test_figures.py", "test_limits.py")
 NOT_INSTALLED = "not installed: "
 SHARED = Path(os.environ.get("LABKIT_SHARED", ROOT.parent / "shared"))
 
@@ -74,11 +75,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{title}: {'; '.join(told)}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no worker is left with it at the end."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in LONGEST))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Tests that share something costly stay on one worker: a browser and a lab, a lesson's rehearsal, a file's fixtures.
 
-    xdist begins with those that have the most tests. Its own --dist loadgroup does not see its groups under pytest 9.2.
+    xdist's own --dist loadgroup does not see its groups under pytest 9.2, and its loadscope begins with the most tests.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -89,4 +95,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 return "browser"
             return test.partition("[")[2] if file.endswith("test_solutions.py") else file
 
-    return Together(config, log) if config.getvalue("dist") == "load" else None
+    if config.getvalue("dist") != "load":
+        return None
+    config.option.loadscopereorder = False
+    return Together(config, log)

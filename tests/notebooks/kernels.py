@@ -8,6 +8,7 @@ import os
 import tempfile
 import uuid
 from pathlib import Path
+from typing import Any
 
 from jupyter_client.connect import ConnectionFileMixin
 from jupyter_client.manager import AsyncKernelManager, KernelManager
@@ -29,7 +30,11 @@ class _AtSocketFiles(ConnectionFileMixin):
 
 
 class Kernels(_AtSocketFiles, KernelManager):
-    """For nbval."""
+    """For nbval. What records the packets is the tap where nothing else is named."""
+
+    def start_kernel(self, **options: Any) -> None:
+        environment = {"LABKIT_CAPTURE": "tap"} | os.environ
+        super().start_kernel(env=environment, **options)
 
 
 class AsyncKernels(_AtSocketFiles, AsyncKernelManager):
