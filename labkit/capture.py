@@ -209,9 +209,11 @@ class Capture:
 
     def page(self, title: str = "") -> str:
         """One self-contained HTML page with all of it."""
+        from labkit.show.explore import explore
         from labkit.show.page import page
 
-        parts = [self.dialogue, self.exposure, self.ladder(), self.strip(), self.timeline(), self.explain()]
+        figures = [self.ladder(), self.strip(), self.timeline()]
+        parts = [self.dialogue, self.exposure, *figures, explore(self).exact(), self.explain()]
         return page(title or _("A mail capture"), parts, engine=self.engine, notes=self.notes)
 
     def __repr__(self) -> str:

@@ -29,6 +29,7 @@ FLAGS = (
     "--disable-sync",
     "--hide-scrollbars",
     "--force-prefers-reduced-motion",
+    "--disable-features=IsolateSandboxedIframes",  # so that a sandboxed frame is seen from its page's tab
     "--remote-debugging-port=0",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
@@ -59,6 +60,7 @@ class Page:
         self._number = 0
         self.requests: list[str] = []
         self.complaints: list[str] = []
+        self._contexts: list[int] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
@@ -79,6 +81,8 @@ class Page:
             self.requests.append(about["request"]["url"])
         elif event == "Network.webSocketCreated":
             self.requests.append(about["url"])
+        elif event == "Runtime.executionContextCreated":
+            self._contexts.append(about["context"]["id"])
         elif event == "Runtime.consoleAPICalled" and about["type"] in {"error", "assert"}:
             said = [str(each.get("value", each.get("description", ""))) for each in about["args"]]
             self.complaints.append(" ".join(said))
@@ -98,15 +102,19 @@ class Page:
         self.send("Page.navigate", url=address)
         self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
 
-    def evaluate(self, expression: str) -> Any:
+    def evaluate(self, expression: str, **where: Any) -> Any:
         """The value of a JavaScript expression; a promise is waited for."""
-        result = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        result = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, **where)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
     def wait(self, condition: str) -> None:
         """Until a JavaScript expression is true."""
         until(lambda: bool(self.evaluate(condition)), condition)
+
+    def wait_in_newest_frame(self, condition: str) -> None:
+        """Until a JavaScript expression is true in the frame that came last."""
+        until(lambda: bool(self.evaluate(condition, contextId=self._contexts[-1])), condition)
 
     def press(self, *keys: str, modifiers: int = 0) -> None:
         """Press keys one after another. modifiers: 2 for Ctrl, 8 for Shift."""

@@ -1,4 +1,5 @@
-"""The three panes in real JupyterLab: by keyboard alone, in light and dark, with hostile bytes, and with no barrier."""
+"""The explorer in a page: by keyboard alone, in light and dark, with hostile bytes, and with no barrier; and in JupyterLab
+in its frame."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +7,9 @@ import pytest
 
 import labkit
 from labkit.decode.spans import at
-from labkit.show.explore import Exploration
+from labkit.show.exploration import Packets
+from labkit.show.explore import explore
+from labkit.show.page import framed
 from tests.browser.chromium import Page
 from tests.browser.served import Lab, barriers
 
@@ -18,15 +21,27 @@ SHOWN = f"[...{BOX}.querySelectorAll('tbody tr')].filter(one => !one.hidden).len
 
 
 @pytest.fixture(scope="module")
-def explored(tab: Callable[[], Page], lab: Lab) -> Iterator[Page]:
-    """A notebook that explores a capture, run."""
+def capture() -> labkit.Capture:
+    """A message sent; its subject is hostile."""
+    message = labkit.sample_message()
+    message.replace_header("Subject", "<img src=x onerror=document.title='owned'>")
+    with labkit.Provider("smtp-auth", repeatable=True) as provider, provider.capture(engine="tap") as recorded:
+        provider.client("hanako").send(message)
+    return recorded
+
+
+@pytest.fixture(scope="module")
+def explored(
+    tab: Callable[[], Page], capture: labkit.Capture, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Page]:
+    """A page that explores the packets of a capture."""
     page = tab()
     page.see(1366, 768)
-    lab.enter(page)
-    with lab.opened(page, "exploring.ipynb"):
-        lab.run_all(page)
-        page.wait(f"{BOX}?.querySelector('li') != null")
-        yield page
+    explorer = explore(capture).exact()
+    path = tmp_path_factory.mktemp("explored") / "page.html"
+    path.write_text(framed(explorer.title, explorer.body()), encoding="utf-8")
+    page.open(path.as_uri())
+    yield page
     page.close()
 
 
@@ -87,27 +102,17 @@ def test_home_end_and_pages_move_in_the_list(explored: Page) -> None:
     assert seen[4:] == [1, 1]
 
 
-def test_every_byte_belongs_to_the_innermost_node(explored: Page) -> None:
-    """As the spans of a capture made the same way have it: the page finds the node by itself."""
+def test_every_byte_belongs_to_the_innermost_node(explored: Page, capture: labkit.Capture) -> None:
+    """The page finds the node by itself."""
     choose_packet(explored, "mail from")
-    with labkit.Provider("smtp-auth", repeatable=True) as provider, provider.capture(engine="tap") as capture:
-        provider.client("hanako").send(labkit.sample_message())
-    exploration = Exploration(capture)
-    row = next(row for row in exploration.rows if "mail from" in row.info.lower())
-    wanted = [at(exploration.tree(row.number).spans, position)[-1].field for position in range(row.length)]
+    packets = Packets(capture)
+    index, entry = next((index, each) for index, each in enumerate(packets.entries) if "mail from" in each.info.lower())
+    spans = packets.contents(index).spans
+    wanted = [at(spans, position)[-1].field for position in range(entry.length)]
     found = explored.evaluate(
         f"[...{BOX}.querySelectorAll('.labkit-row [role=gridcell][data-at]')].map(one => (one.click(), {CHOSEN}))"
     )
     assert found == wanted
-
-
-def test_letters_are_no_shortcuts_of_jupyterlab(explored: Page) -> None:
-    cells = "jupyterapp.shell.currentWidget.content.model.cells.length"
-    before = explored.evaluate(cells)
-    explored.evaluate(f"{BOX}.querySelector('[role=treeitem][tabindex=\"0\"]').focus()")
-    explored.press("d", "d", "a", "b", "x")
-    assert explored.evaluate(cells) == before
-    assert explored.evaluate(f"{BOX}.contains({FOCUS})")
 
 
 def test_hostile_bytes_stay_text(explored: Page) -> None:
@@ -117,16 +122,38 @@ def test_hostile_bytes_stay_text(explored: Page) -> None:
     assert explored.evaluate("document.title") != "owned"
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
-def test_there_is_no_barrier_in_any_theme(explored: Page, axe: str, theme: str) -> None:
+def test_no_other_script_runs_in_the_page(explored: Page) -> None:
+    """Even if bytes became an element: its policy allows the one script only."""
+    explored.evaluate(
+        "(() => { const one = document.createElement('script'); one.textContent = 'document.title = \"owned\"';"
+        " document.body.append(one); one.remove(); })()"
+    )
+    assert explored.evaluate("document.title") != "owned"
+    assert any("Content Security Policy" in said for said in explored.take_complaints())
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_there_is_no_barrier_in_any_theme(explored: Page, axe: str, dark: bool) -> None:
+    explored.see(1366, 768, dark=dark)
     choose_packet(explored, "rcpt")
     explored.press(*"domain")
-    explored.evaluate(f"jupyterapp.commands.execute('apputils:change-theme', {{theme: {theme!r}}})")
-    explored.wait(f"document.body.dataset.jpThemeName === {theme!r}")
     assert barriers(explored, axe, BOX) == []
 
 
-def test_it_is_quiet(explored: Page, lab: Lab) -> None:
+def test_it_is_quiet(explored: Page) -> None:
     assert explored.complaints == []
-    assert explored.beyond_this_machine() == []
-    assert lab.left_the_machine() == []
+    assert explored.requests[1:] == []
+
+
+def test_in_jupyterlab_the_frame_is_there_and_cannot_reach_the_notebook(tab: Callable[[], Page], lab: Lab) -> None:
+    page = tab()
+    page.see(1366, 768)
+    lab.enter(page)
+    with lab.opened(page, "exploring.ipynb"):
+        lab.run_all(page)
+        page.wait("document.querySelector('iframe.labkit-frame') !== null")
+        page.evaluate("document.querySelector('iframe.labkit-frame').scrollIntoView()")
+        assert page.evaluate("document.querySelector('iframe.labkit-frame').contentDocument") is None
+        page.wait_in_newest_frame("document.querySelectorAll('.labkit-explore tbody tr').length > 5")
+        assert page.take_complaints() == []
+    page.close()

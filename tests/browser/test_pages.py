@@ -19,7 +19,9 @@ OPEN_SOME = (
     "document.querySelectorAll('.labkit-tree, .labkit-said > details, .labkit-fold').forEach(one => one.open = true)"
 )
 OPEN_ALL = "document.querySelectorAll('details').forEach(one => one.open = true)"
-STOPS = "[...document.querySelectorAll('summary, a[href]')].filter(one => one.checkVisibility())"
+STOPS = (
+    "[...document.querySelectorAll('summary, a[href], input, [tabindex=\"0\"]')].filter(one => one.checkVisibility())"
+)
 
 PAGES: Mapping[str, Callable[[labkit.Comparison], str]] = {
     "comparison": lambda comparison: comparison.page(),

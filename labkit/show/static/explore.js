@@ -1,10 +1,10 @@
-// Three panes: the packets, one packet's tree, its bytes. The kernel has the packets; this page asks it for one tree at a time.
+// Three panes: a list, one entry's tree, its bytes. All of it is in the page, as JSON beside this script.
 // Everything from the wire is data: it becomes text nodes and attributes, never HTML. Nothing is loaded from anywhere.
-
+"use strict";
+{
 const WIDTH = 16; // octets in a row of the bytes
-const KEPT = 200; // trees that are kept, so that going back does not ask again
-
-let views = 0;
+const COLUMNS = ["number", "time", "source", "target", "protocol", "length", "info"];
+const TEXTS = 5; // texts of a node, after its three numbers
 
 function make(tag, attributes = {}, ...inside) {
   const element = document.createElement(tag);
@@ -37,29 +37,28 @@ function printable(event) {
   return event.key.length === 1 && event.key !== " " && !event.ctrlKey && !event.metaKey && !event.altKey;
 }
 
-/** The packet list and its filter. chosen(number) is called when another packet is selected. */
-function packetList(packets, words, note, chosen, next) {
+/** The list and its filter. chosen(index) is called when another entry is selected. */
+function entryList(entries, words, note, chosen, next) {
   const search = make("input", { type: "search", autocomplete: "off", spellcheck: "false" });
   const count = make("span", { class: "labkit-count", role: "status" });
-  const columns = ["number", "time", "source", "target", "protocol", "length", "info"];
+  const columns = COLUMNS.map((_name, column) => column).filter((column) => entries.some((entry) => entry[column] !== ""));
   const head = make("tr", { role: "row" });
-  for (const name of columns) head.append(make("th", { role: "columnheader", scope: "col" }, words[name]));
+  for (const column of columns) head.append(make("th", { role: "columnheader", scope: "col" }, words[COLUMNS[column]]));
   const body = make("tbody", { role: "rowgroup" });
   const grid = make(
     "table",
-    { role: "grid", "aria-label": words.packets, "aria-rowcount": packets.length + 1 },
+    { role: "grid", "aria-label": words.list, "aria-rowcount": entries.length + 1 },
     make("thead", { role: "rowgroup" }, head),
     body,
   );
-  const rows = packets.map((packet, index) => {
+  const rows = entries.map((entry, index) => {
     const row = make("tr", { role: "row", tabindex: "-1", "aria-selected": "false", "aria-rowindex": index + 2 });
-    packet.forEach((value, column) =>
-      row.append(make("td", { role: "gridcell", class: `labkit-${columns[column]}` }, String(value))),
-    );
+    for (const column of columns)
+      row.append(make("td", { role: "gridcell", class: `labkit-${COLUMNS[column]}` }, String(entry[column])));
     body.append(row);
-    return { row, number: packet[0], text: packet.join(" ").toLowerCase() };
+    return { row, index, text: entry.join(" ").toLowerCase() };
   });
-  const pane = make("div", { class: "labkit-pane labkit-packets" }, grid);
+  const pane = make("div", { class: "labkit-pane labkit-list" }, grid);
   let current = null;
   const shown = () => rows.filter((entry) => !entry.row.hidden);
 
@@ -69,7 +68,7 @@ function packetList(packets, words, note, chosen, next) {
     current?.row.setAttribute("aria-selected", "false");
     entry.row.setAttribute("aria-selected", "true");
     reveal(pane, entry.row);
-    if (entry !== current) chosen(entry.number);
+    if (entry !== current) chosen(entry.index);
     current = entry;
   }
 
@@ -116,8 +115,8 @@ function packetList(packets, words, note, chosen, next) {
   return { elements: [make("div", { class: "labkit-bar" }, label, count), pane], first: () => select(rows[0], false) };
 }
 
-/** A packet's tree. chosen(node) is called when another node is selected. */
-function spanTree(words, looks, chosen, next) {
+/** An entry's tree. chosen(node) is called when another node is selected. */
+function spanTree(words, styles, chosen, next) {
   const pane = make("div", { class: "labkit-pane labkit-spans" });
   let entries = [];
   let current = null;
@@ -125,14 +124,13 @@ function spanTree(words, looks, chosen, next) {
   let typedAt = 0;
 
   function show(tree) {
-    const held = pane.contains(document.activeElement); // the kernel may answer when the focus is here already
     entries = [];
     current = null;
     const root = make("ul", { role: "tree", "aria-label": words.tree });
     const above = [{ list: root }];
     tree.nodes.forEach((node, index) => {
-      const [depth, start, end, visibility, field, value, meaning, source] = node;
-      const [mark, word, fillColour, ink] = looks[visibility];
+      const [depth, start, end, style, field, value, meaning, source] = node;
+      const [mark, word, fillColour, ink] = styles[style];
       const branch = tree.nodes[index + 1]?.[0] > depth;
       const badge = make("span", { class: "labkit-badge", title: word }, mark);
       badge.style.backgroundColor = fillColour;
@@ -161,7 +159,7 @@ function spanTree(words, looks, chosen, next) {
     for (let entry = last; entry?.branch; entry = entries[entry.index + 1]) open(entry, true);
     pane.replaceChildren(root, ...(tree.note ? [make("p", { class: "labkit-note" }, tree.note)] : []));
     pane.scrollTop = 0;
-    rove(null, entries[0]?.item, held);
+    rove(null, entries[0]?.item, false);
   }
 
   function open(entry, whether) {
@@ -233,27 +231,26 @@ function spanTree(words, looks, chosen, next) {
   return { pane, show, select, at, focus: () => (current ?? entries[0])?.item.focus({ preventScroll: true }) };
 }
 
-/** The bytes of a packet. chosen(position) is called when another octet is selected. */
+/** The bytes of an entry. chosen(position) is called when another octet is selected. */
 function byteGrid(words, chosen, next) {
   const pane = make("div", { class: "labkit-pane labkit-bytes" });
   let cells = []; // of each octet: its hexadecimal and its character
   let current = 0;
 
   function show(tree) {
-    const held = pane.contains(document.activeElement);
     cells = [];
     current = 0;
     const grid = make("div", { role: "grid", "aria-label": words.bytes, "aria-multiselectable": "true" });
-    for (const [title, start, end] of tree.parts) {
+    for (const [title, start, end, first] of tree.parts) {
       if (tree.parts.length > 1) {
         const heading = make("div", { role: "gridcell", class: "labkit-heading" }, title);
         grid.append(make("div", { role: "row" }, heading));
       }
-      for (let at = start; at < end; at += WIDTH) grid.append(line(tree.octets, at, Math.min(at + WIDTH, end), at - start));
+      for (let at = start; at < end; at += WIDTH) grid.append(line(tree.octets, at, Math.min(at + WIDTH, end), at - start + first));
     }
     pane.replaceChildren(grid);
     pane.scrollTop = 0;
-    rove(null, cells[0]?.hex, held);
+    rove(null, cells[0]?.hex, false);
   }
 
   function line(octets, from, to, offset) {
@@ -320,56 +317,51 @@ function byteGrid(words, chosen, next) {
   return { pane, show, light, focus: () => cells[current]?.hex.focus({ preventScroll: true }) };
 }
 
-function render({ model, el }) {
-  const words = model.get("words");
-  const name = `labkit-explore-${(views += 1)}`;
+/** The tree with this index, unpacked. */
+function unpacked(data, index) {
+  const [octets, parts, packed, note] = data.trees[index];
+  const numbers = packed.split(" ").filter(Boolean).map(Number);
+  const nodes = [];
+  for (let at = 0; at < numbers.length; at += 3 + TEXTS)
+    nodes.push([...numbers.slice(at, at + 3), ...numbers.slice(at + 3, at + 3 + TEXTS).map((text) => data.texts[text])]);
+  return { octets, parts, nodes, note };
+}
+
+function start(box) {
+  const data = JSON.parse(box.querySelector("script").textContent);
+  const words = data.words;
   const about = make("p", { class: "labkit-about", role: "status" });
-  const trees = new Map();
-  let wanted = 0;
+  let parts = [];
 
   const bytes = byteGrid(words, (position) => select(tree.at(position), false), () => tree.focus());
-  const tree = spanTree(words, model.get("styles"), (entry) => select(entry, true), () => bytes.focus());
-  const list = packetList(model.get("packets"), words, model.get("note"), ask, () => tree.focus());
+  const tree = spanTree(words, data.styles, (entry) => select(entry, true), () => bytes.focus());
+  const list = entryList(data.entries, words, data.note, show, () => tree.focus());
 
   function select(entry, fromTree) {
     if (!entry) return;
     if (!fromTree) tree.select(entry, false, false);
     bytes.light(entry.start, entry.end);
-    const range = fill(words.range, { first: entry.start, last: entry.end - 1 });
+    const part = parts.find(([_title, start, end]) => start <= entry.start && entry.start < end);
+    const moved = part ? part[3] - part[1] : 0;
+    const range = fill(words.range, { first: entry.start + moved, last: entry.end - 1 + moved });
     about.textContent = [entry.said, entry.source, range].filter(Boolean).join(" · ");
   }
 
-  function ask(number) {
-    wanted = number;
-    if (trees.has(number)) return show(trees.get(number));
-    about.textContent = words.waiting;
-    model.send({ packet: number });
-  }
-
-  function show(packet) {
+  function show(index) {
+    const shown = unpacked(data, index);
+    parts = shown.parts;
     about.textContent = words.keys;
-    tree.show(packet);
-    bytes.show(packet);
+    tree.show(shown);
+    bytes.show(shown);
   }
 
-  function receive(packet) {
-    trees.set(packet.number, packet);
-    if (trees.size > KEPT) trees.delete(trees.keys().next().value);
-    if (packet.number === wanted) show(packet);
-  }
-
-  // JupyterLab has shortcuts on single letters ("d d" deletes a cell): none of them while the focus is in here.
-  const box = make("section", { class: "labkit-explore", "aria-label": words.packets, "data-lm-suppress-shortcuts": "true" });
   const lower = make("div", { class: "labkit-lower" });
   for (const [title, pane] of [[words.tree, tree.pane], [words.bytes, bytes.pane]]) {
     lower.append(make("div", { class: "labkit-half" }, make("div", { class: "labkit-title", "aria-hidden": "true" }, title), pane));
   }
-  box.id = name;
-  box.append(...list.elements, lower, about);
-  el.append(box);
-  model.on("msg:custom", receive);
+  box.replaceChildren(...list.elements, lower, about);
   list.first();
-  return () => model.off("msg:custom", receive);
 }
 
-export default { render };
+for (const box of document.querySelectorAll(".labkit-explore")) if (box.querySelector("script")) start(box);
+}
