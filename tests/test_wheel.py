@@ -93,7 +93,7 @@ def test_compare_and_doctor_work_there(elsewhere: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.lstrip().lower().startswith("<!doctype html>")
     assert "<style" in done.stdout
-    assert "data:image/svg+xml" in done.stdout
+    assert '<svg class="labkit-sheet"' in done.stdout
     done = python(elsewhere, COMMAND, "doctor", "--format", "json")
     assert json.loads(done.stdout)["ok"] is True
 
