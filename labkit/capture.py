@@ -1,57 +1,62 @@
-"""Capture: what a learner holds in hand. The wire's record, read with decode's eyes and shown with show's faces.
+"""Capture: what a learner holds in hand. The wire's recording, read with decode's eyes and shown with show's faces.
 
 What it shows is what an eavesdropper sees. `unlock` gives the same capture as its two ends see it, with a TLS key log.
 Everything is worked out when it is asked for, anew until the recording has stopped, and kept from then on.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from copy import copy
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from labkit.decode.cost import Cost, cost
 from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import Exposure, expose
 from labkit.decode.protocol import Protocol
-from labkit.decode.protocols import by_name
+from labkit.decode.protocols import PROTOCOLS, by_name
 from labkit.errors import BadKeyLog, BadSetting, expect, is_port
 from labkit.files import KeyLogFile
 from labkit.texts import _
-from labkit.wire.capture import Capture as Record
-from labkit.wire.frames import Frame
+from labkit.wire.endpoints import NameResolver
+from labkit.wire.flows import ServerSigns
+from labkit.wire.recording import Engine, Recording
 
 if TYPE_CHECKING:
-    from scapy.plist import PacketList
-
     from labkit.decode.tls.decrypt import KeyLog
     from labkit.show.dialogue import Dialogue
     from labkit.show.explain import Explanation
     from labkit.show.exposure import ExposureTable
     from labkit.show.figure import Figure
 
-T = TypeVar("T")
 MOST_REASONS = 3  # why keys did not open something: as many are told
 
 
-class Capture:
+def _can_be(client: bytes, server: bytes) -> bool:
+    """Whether these are a client's and a server's first octets, in some protocol."""
+    return any(known.recognise(client, server, False) for known in PROTOCOLS)
+
+
+class Capture(Recording):
     """The packets of one experiment, and all that can be seen in them. A context manager around what is recorded."""
+
+    signs = ServerSigns(frozenset().union(*(known.ports.in_clear | {known.ports.tls} for known in PROTOCOLS)), _can_be)
 
     def __init__(
         self,
-        record: Record,
+        engine: Engine,
+        names: NameResolver | None = None,
         *,
-        keylog: KeyLogFile | None = None,
-        keys: "KeyLog | None" = None,
-        decode_as: Mapping[int, str] | None = None,
+        keylog: str = "",
+        comment: str = "",
+        keylog_file: KeyLogFile | None = None,
     ) -> None:
-        self._record = record
-        self._keylog = keylog
-        self._keys = keys
-        self._decode_as: Mapping[int, str] = {} if decode_as is None else decode_as
-        self._taken_for = _taken_for(self._decode_as)
-        self._kept: dict[str, object] = {}
+        super().__init__(engine, names, keylog=keylog, comment=comment)
+        self._keylog_file = keylog_file
+        self._keys: KeyLog | None = None
+        self._inside = False
+        self._decode_as: dict[int, Protocol] = {}
 
     @classmethod
     def load(
@@ -65,64 +70,21 @@ class Capture:
 
         progress is called with octets done and octets in all. Raises BadCapture, and BadSetting for `decode_as`.
         """
-        return cls(Record.load(path, progress=progress), decode_as=decode_as)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Record from now on. Raises LabError the second time, and for a file."""
-        self._record.start()
+        decode = _taken_for({} if decode_as is None else decode_as)
+        capture = super().load(path, progress=progress)
+        capture._decode_as = decode
+        return capture
 
     def stop(self) -> None:
         """Record no more, once the connections that are being closed are closed. Harmless when it has stopped."""
-        self._record.stop()
-        if self._keylog is not None:
-            self._record.keylog = self._keylog.text()
-
-    @property
-    def engine(self) -> str:
-        """What made the packets: "tap", "live", or "file"."""
-        return self._record.engine
-
-    @property
-    def frames(self) -> Sequence[Frame]:
-        """The packets as they were recorded, with the addresses that the sockets had."""
-        return self._record.frames
-
-    @property
-    def named_frames(self) -> Sequence[Frame]:
-        """The packets with the addresses that people know, as a saved file has them."""
-        return self._record.named_frames
-
-    @property
-    def packets(self) -> "PacketList":
-        """scapy's packets, with the addresses that people know."""
-        return self._record.packets
+        super().stop()
+        if self._keylog_file is not None:
+            self.keylog = self._keylog_file.text()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences about what is missing or damaged, and about what the keys, where there are any, did not open."""
-        return (*self._record.notes, *self._keep("closed", self._closed))
-
-    @property
-    def keylog(self) -> str:
-        """The TLS session keys in NSS format, where the provider was asked to write them; else empty."""
-        return self._record.keylog
-
-    def save(self, path: str | os.PathLike[str], *, addresses: str = "names") -> Path:
-        """Write a pcap or pcapng file, as the suffix says, and return its path.
-
-        addresses: "names" for the endpoints that people know, on their standard ports, "real" for what the sockets had.
-        Raises BadCapture or BadSetting.
-        """
-        return self._record.save(path, addresses=addresses)
+        return (*super().notes, *self._keep("closed", self._closed))
 
     def unlock(self, keylog: str | os.PathLike[str] | None = None) -> Self:
         """The same capture as its two ends see it: what the keys open is explained like plaintext, marked as inside TLS.
@@ -130,8 +92,14 @@ class Capture:
         keylog: a file in NSS format (SSLKEYLOGFILE); without one, the keys that came with the capture: they open what they
         fit, and nothing where no handshake was made. Raises BadKeyLog for a file without keys, and where no keys came.
         """
-        keys = self._own_keys() if keylog is None else _keys_in(keylog)
-        return type(self)(self._record, keylog=self._keylog, keys=keys, decode_as=self._decode_as)
+        return self._seen_with(self._own_keys() if keylog is None else _keys_in(keylog))
+
+    def read_with(self, keylog: str) -> Self:
+        """The capture as those who made these keys read it: what is inside TLS stands in the place of the ciphertext."""
+        keys = _parsed(keylog)
+        seen = self._seen_with(keys if keys.secrets else None)
+        seen._inside = True
+        return seen
 
     @property
     def flows(self) -> tuple[Dissection, ...]:
@@ -229,10 +197,18 @@ class Capture:
         return {"text/plain": self.text(), "text/html": self._repr_html_()}, {"labkit": {"engine": self.engine}}
 
     def _dissect(self) -> tuple[Dissection, ...]:
-        return tuple(
-            dissect(flow, protocol=self._taken_for.get(flow.server.port), keylog=self._keys)
-            for flow in self._record.flows
+        flows = tuple(
+            dissect(flow, protocol=self._decode_as.get(flow.server.port), keylog=self._keys)
+            for flow in self.connections
         )
+        return tuple(flow.opened or flow for flow in flows) if self._inside else flows
+
+    def _seen_with(self, keys: "KeyLog | None") -> Self:
+        """The same packets, seen anew."""
+        seen = copy(self)
+        seen._keys = keys
+        seen._kept = {name: made for name, made in self._kept.items() if name not in {"flows", "findings", "closed"}}
+        return seen
 
     def _closed(self) -> tuple[str, ...]:
         if self._keys is None:
@@ -245,23 +221,11 @@ class Capture:
         return (*told, *([_("Reasons that are not told here: {count}.").format(count=more)] if more else []))
 
     def _own_keys(self) -> "KeyLog":
-        from labkit.decode.tls.decrypt import KeyLog, parse_keylog
-
-        if not self.keylog and self._keylog is None:
+        if not self.keylog and self._keylog_file is None:
             raise BadKeyLog(
                 _("This capture came without TLS keys: make it with Provider(…, keylog=True), or name a key log file.")
             )
-        try:
-            return parse_keylog(self.keylog)
-        except BadKeyLog:  # nobody has shaken hands, or whoever made the capture put in what cannot be used
-            return KeyLog({})
-
-    def _keep(self, name: str, make: Callable[[], T]) -> T:
-        if not self._record.finished:
-            return make()
-        if name not in self._kept:
-            self._kept[name] = make()
-        return self._kept[name]  # type: ignore[return-value]
+        return _parsed(self.keylog)
 
 
 def _taken_for(decode_as: Mapping[int, str]) -> dict[int, Protocol]:
@@ -273,6 +237,16 @@ def _taken_for(decode_as: Mapping[int, str]) -> dict[int, Protocol]:
             )
             raise BadSetting(message.format(port=port, name=name))
     return {port: protocol for port, name in decode_as.items() if (protocol := by_name(name))}
+
+
+def _parsed(keylog: str) -> "KeyLog":
+    """The keys that came with a capture: none where nobody has shaken hands, or where somebody put in what is no key log."""
+    from labkit.decode.tls.decrypt import KeyLog, parse_keylog
+
+    try:
+        return parse_keylog(keylog)
+    except BadKeyLog:
+        return KeyLog({})
 
 
 def _keys_in(path: str | os.PathLike[str]) -> "KeyLog":

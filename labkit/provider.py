@@ -15,7 +15,7 @@ from labkit import files
 from labkit.capture import Capture
 from labkit.errors import BadSetting
 from labkit.files import KeyLogFile, PrivateFolder
-from labkit.mail.accounts import Account, Accounts
+from labkit.mail.accounts import DOMAIN, Account, Accounts
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.client import MailClient
 from labkit.mail.clock import Clock
@@ -27,12 +27,13 @@ from labkit.mail.service import MailService, Outgoing
 from labkit.mail.settings import Settings
 from labkit.mail.smtp import check_handler, smtp_factory
 from labkit.texts import _
-from labkit.wire.capture import AddressBook
+from labkit.wire.endpoints import RecordedNames
 from labkit.wire.loopback import HOST
 from labkit.wire.network import Network
 
 # The standard ports of both protocols: RFC 5321, RFC 6409 (587), RFC 8314 (465, 995), RFC 1939.
 STANDARD_PORTS = {Security.NONE: (25, 110), Security.STARTTLS: (587, 110), Security.SSL: (465, 995)}
+CLIENT = "client.example"  # as people know whoever calls (RFC 2606)
 
 
 class Provider:
@@ -217,14 +218,19 @@ class Provider:
         engine: "live" (the kernel's packets), "tap" (the bytes at the servers' sockets), or "auto": LABKIT_CAPTURE's, else
         live where the system allows it, else tap. Raises EngineUnavailable.
         """
-        standard = STANDARD_PORTS[self.policy.security]
-        book = AddressBook({(self.host, port): known for port, known in zip(self._running(), standard, strict=True)})
-        return Capture(self._network.record(engine, book=book), keylog=self._keylog)
+        names = known_names(self.policy, self._running())
+        return Capture(self._network.record(engine), names, keylog_file=self._keylog)
 
     def _running(self) -> tuple[int, int]:
         if self._ports is None:
             raise BadSetting(_("This provider does not run: use it in a `with` block, or call start() first."))
         return self._ports
+
+
+def known_names(policy: Policy, ports: tuple[int, int]) -> RecordedNames:
+    """By which names and standard ports people know a provider that listens on these ports for SMTP and POP3."""
+    services = {(HOST, port): standard for port, standard in zip(ports, STANDARD_PORTS[policy.security], strict=True)}
+    return RecordedNames(services, server=DOMAIN, client=CLIENT)
 
 
 def _certificate(name: Certificate | str) -> Certificate:

@@ -17,16 +17,13 @@ from typing import Self, cast
 
 from labkit.attack.outcome import refuse_strangers
 from labkit.capture import Capture
-from labkit.decode.dissection import Dissection
-from labkit.decode.tls.decrypt import parse_keylog
 from labkit.errors import BadSetting, LabError
 from labkit.files import KeyLogFile
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.policy import Security
-from labkit.provider import STANDARD_PORTS, Provider
+from labkit.provider import Provider, known_names
 from labkit.texts import _
-from labkit.wire.capture import AddressBook
 from labkit.wire.loopback import HOST
 from labkit.wire.network import Network
 
@@ -181,9 +178,8 @@ class Middle(ABC):
         return self._record(engine)
 
     def _record(self, engine: str, keylog: KeyLogFile | None = None) -> Capture:
-        standard = STANDARD_PORTS[self._provider.policy.security]
-        book = AddressBook({(HOST, port): known for port, known in zip(self._running(), standard, strict=True)})
-        return Capture(self._network.record(engine, book=book), keylog=keylog)
+        names = known_names(self._provider.policy, self._running())
+        return Capture(self._network.record(engine), names, keylog_file=keylog)
 
     def _listen(self, speech: Speech, port: int) -> int:
         serve = partial(self._serve, speech, port)
@@ -318,7 +314,7 @@ class Impersonate(Middle):
         """
         if self._recorded is None or self._keylog is None:
             raise _not_running()
-        return _Opened(self._recorded, self._keylog.text())
+        return self._recorded.read_with(self._keylog.text())
 
     def _wrong_tls(self) -> ssl.SSLContext:
         return authority().server_context(self._certificate, keylog=self._keylog)
@@ -345,14 +341,3 @@ class Impersonate(Middle):
         victim.transport.write(answer)
         await victim.start_tls(self._wrong_tls())
         await real.start_tls(self._provider_tls(), DOMAIN)
-
-
-class _Opened(Capture):
-    """A capture whose conversations are those inside TLS, wherever the keys open it."""
-
-    def __init__(self, recorded: Capture, keys: str) -> None:
-        told = any(line and not line.startswith("#") for line in keys.splitlines())  # a key log begins with a heading
-        super().__init__(recorded._record, keys=parse_keylog(keys) if told else None)
-
-    def _dissect(self) -> tuple[Dissection, ...]:
-        return tuple(conversation.opened or conversation for conversation in super()._dissect())

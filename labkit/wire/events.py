@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-Address = tuple[str, int]
+from labkit.wire.endpoints import Address
 
 
-class Act(Enum):
+class EventKind(Enum):
     """What happened on a connection, as the server's end of it knows."""
 
     OPENED = "opened"
@@ -36,5 +36,5 @@ class Event(NamedTuple):
 
     time: int
     connection: Connection
-    act: Act
+    kind: EventKind
     data: bytes = b""

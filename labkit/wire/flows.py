@@ -22,7 +22,7 @@ from functools import lru_cache
 from itertools import chain, count, repeat
 from typing import NamedTuple, TypeVar, overload
 
-from labkit.wire.endpoints import Book, Endpoint
+from labkit.wire.endpoints import Endpoint, NameResolver
 from labkit.wire.frames import ETHERNET, TCP, Frame
 from labkit.wire.ordering import CIRCLE, LAST, Incoming, Ordered
 from labkit.wire.packets import (
@@ -41,7 +41,6 @@ from labkit.wire.packets import (
 from labkit.wire.pcap import Frames
 
 Clock = Callable[[int], int]
-Progress = Callable[[int, int], None]
 _Item = TypeVar("_Item", covariant=True)
 
 
@@ -253,27 +252,39 @@ class Flow(NamedTuple):
         return self.client_stream if side is Side.CLIENT else self.server_stream
 
 
-def reassemble(frames: Sequence[Frame], book: Book | None = None, progress: Progress | None = None) -> tuple[Flow, ...]:
+class ServerSigns(NamedTuple):
+    """What tells a server from a client where a capture shows no SYN.
+
+    ports: those of servers. can_be: whether octets are such as a client and a server say first, in this order.
+    """
+
+    ports: frozenset[int] = frozenset()
+    can_be: Callable[[bytes, bytes], bool] = lambda client, server: False
+
+
+def reassemble(
+    frames: Sequence[Frame],
+    names: NameResolver | None = None,
+    signs: ServerSigns | None = None,
+) -> tuple[Flow, ...]:
     """The TCP connections in `frames`, in the order of their first packets.
 
-    book: names the endpoints of its servers' flows; without it, and in other flows, endpoints stay as captured.
-    progress: is told (packets done, packets in all) now and then.
+    names: those of its servers' flows; without it, and in other flows, endpoints stay as captured.
+    signs: tell which end is the server where neither a SYN nor a name does.
     The flows keep `frames` for the times of their packets. What is not TCP over IP is passed over (RFC 9293 section 3.10.7
     without checks of checksum and window: a capture may have begun too late to know them).
     """
     connections = _Connections()
-    report = progress or (lambda done, total: None)
     with _no_collecting():
         if isinstance(frames, Frames) and frames.link == ETHERNET:
-            _read_in_place(frames, connections, report)
+            _read_in_place(frames, connections)
         else:
-            for index, frame in enumerate(frames):
-                if not index % _CHUNK:
-                    report(index, len(frames))
-                connections.frame(index + 1, frame)
-        report(len(frames), len(frames))
-        clock = _clock(frames)
-        return tuple(connection.flow(number, clock, book) for number, connection in enumerate(connections.take(), 1))
+            for number, frame in enumerate(frames, 1):
+                connections.frame(number, frame)
+        clock, signs = _clock(frames), signs or ServerSigns()
+        return tuple(
+            connection.flow(number, clock, names, signs) for number, connection in enumerate(connections.take(), 1)
+        )
 
 
 @contextmanager
@@ -295,14 +306,14 @@ def _no_collecting() -> Iterator[None]:
 _FROZEN_AT_FIRST = gc.get_freeze_count()  # Python 3.12 begins with some
 
 
-def _read_in_place(frames: Frames, connections: "_Connections", report: Progress) -> None:
+def _read_in_place(frames: Frames, connections: "_Connections") -> None:
     """The fast path: plain packets are read where they lie. It does as `_Connections.frame` does, and leaves it the rest.
 
     One packet of a hundred thousand costs less than a microsecond here, so names are looked up once, and nothing is made
     that is not kept.
     """
     unpack, directions, plain_headers, link = PLAIN_TCP.unpack_from, connections.directions, _PLAIN_HEADERS, PLAIN_LINK
-    for number, buffer, starts, sizes in frames.pieces(PLAIN_SIZE, report):
+    for number, buffer, starts, sizes in frames.pieces(PLAIN_SIZE):
         packets = zip(count(number), starts, sizes, map(unpack, repeat(buffer), starts), strict=False)
         for number, start, size, (kind, total, fragment, protocol, key, sequence, flags) in packets:
             end = total + link
@@ -333,8 +344,6 @@ def _clock(frames: Sequence[Frame]) -> Clock:
     return lambda packet: frames[packet - 1].time
 
 
-_CHUNK = 1 << 13
-_SERVER_PORTS = frozenset({25, 465, 587, 2525, 110, 995})
 _UNUSUAL = FIN | SYN | RST
 # Data offset and flags of a TCP segment that only carries octets on → octets of all headers before them.
 _PLAIN_HEADERS = {
@@ -371,18 +380,18 @@ class _Connection:
         self.client: _Direction | None = None  # known when a SYN was seen
         self.closed = ""
 
-    def flow(self, number: int, clock: Clock, book: Book | None) -> Flow:
+    def flow(self, number: int, clock: Clock, names: NameResolver | None, signs: ServerSigns) -> Flow:
         size = (len(self.key) - 4) // 2
         ends = (
             _endpoint(self.key[:size], self.key[-4:-2]),
             _endpoint(self.key[size:-4], self.key[-2:]),
         )
         closed, opened = self._closed(), (self.first.initial is not None, self.first.peer.initial is not None)
-        sent = self.first.settle(), self.first.peer.settle()
-        one = 0 if self._first_is_client(ends, sent, book) else 1
+        sent = self.first.ordered(), self.first.peer.ordered()
+        one = 0 if self._first_is_client(ends, sent, names, signs) else 1
         client, server = ends[one], ends[1 - one]
-        if book and (known := book.server(server.address, server.port)):
-            client, server = book.client(client.address, client.port), known
+        if names and (known := names.server(server.address, server.port)):
+            client, server = names.client(client.address, client.port), known
         from_client, from_server = sent[one], sent[1 - one]
         client_segments = _Segments(from_client.packets, from_client.ends, clock)
         server_segments = _Segments(from_server.packets, from_server.ends, clock)
@@ -410,17 +419,21 @@ class _Connection:
         return "fin" if any(ended) else ""  # of a connection captured from one side, one end is all there is
 
     def _first_is_client(
-        self, ends: tuple[Endpoint, Endpoint], sent: tuple[Ordered, Ordered], book: Book | None
+        self,
+        ends: tuple[Endpoint, Endpoint],
+        sent: tuple[Ordered, Ordered],
+        names: NameResolver | None,
+        signs: ServerSigns,
     ) -> bool:
-        """The SYN tells; else the book, a mail port, a reply at a stream's start, the higher port, in that order."""
+        """The SYN tells; else a name, a server's port, what was said first, the higher port, in that order."""
         if self.client:
             return self.client is self.first
-        signs = (
-            [book is not None and book.server(end.address, end.port) is not None for end in ends],
-            [end.port in _SERVER_PORTS for end in ends],
-            [_is_reply(stream.data) for stream in sent],
+        tell = (
+            [names is not None and names.server(end.address, end.port) is not None for end in ends],
+            [end.port in signs.ports for end in ends],
+            [signs.can_be(client.data, server.data) for client, server in (sent[::-1], sent)],
         )
-        for first, second in signs:
+        for first, second in tell:
             if first != second:
                 return second
         return ends[0].port >= ends[1].port
@@ -428,11 +441,6 @@ class _Connection:
 
 def _gaps(ordered: Ordered) -> tuple[Gap, ...]:
     return tuple(Gap(*gap) for gap in ordered.gaps) if ordered.gaps else ()
-
-
-def _is_reply(data: bytes) -> bool:
-    """Whether a stream begins as a mail server's does: three digits (RFC 5321) or a status indicator (RFC 1939)."""
-    return data.startswith((b"+OK", b"-ERR")) or (data[:3].isdigit() and data[3:4] in (b" ", b"-"))
 
 
 @lru_cache(maxsize=4096)

@@ -12,8 +12,8 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from labkit.wire.endpoints import Book
-from labkit.wire.events import Act, Address, Connection, Event
+from labkit.wire.endpoints import Address, NameResolver
+from labkit.wire.events import Connection, Event, EventKind
 
 ETHERNET = 1  # LINKTYPE_ETHERNET
 
@@ -63,7 +63,7 @@ class Synthesizer:
             dialogue = self._dialogues.get(event.connection)
             if dialogue is None:
                 dialogue = self._dialogues[event.connection] = _Dialogue(event.connection)
-            for data in _WRITTEN[event.act](dialogue, event.data):
+            for data in _WRITTEN[event.kind](dialogue, event.data):
                 self._time = max(event.time, self._time + STEP)
                 frames.append(Frame(self._time, data, len(data)))
         return frames
@@ -108,14 +108,14 @@ class _Dialogue:
         yield self.server.packet(RST | ACK)
 
 
-_WRITTEN: dict[Act, Callable[[_Dialogue, bytes], Iterator[bytes]]] = {
-    Act.OPENED: _Dialogue.opened,
-    Act.RECEIVED: _Dialogue.received,
-    Act.SENT: _Dialogue.sent,
-    Act.CLIENT_FIN: _Dialogue.client_fin,
-    Act.SERVER_FIN: _Dialogue.server_fin,
-    Act.CLIENT_RST: _Dialogue.client_rst,
-    Act.SERVER_RST: _Dialogue.server_rst,
+_WRITTEN: dict[EventKind, Callable[[_Dialogue, bytes], Iterator[bytes]]] = {
+    EventKind.OPENED: _Dialogue.opened,
+    EventKind.RECEIVED: _Dialogue.received,
+    EventKind.SENT: _Dialogue.sent,
+    EventKind.CLIENT_FIN: _Dialogue.client_fin,
+    EventKind.SERVER_FIN: _Dialogue.server_fin,
+    EventKind.CLIENT_RST: _Dialogue.client_rst,
+    EventKind.SERVER_RST: _Dialogue.server_rst,
 }
 
 
@@ -203,14 +203,14 @@ def _checksum(total: int) -> int:
     return 0xFFFF - rest if rest else 0
 
 
-def readdress(frames: Sequence[Frame], book: Book) -> list[Frame]:
+def readdress(frames: Sequence[Frame], names: NameResolver) -> list[Frame]:
     """The same packets between the addresses and ports that people know, with checksums made right.
 
     The kernel leaves TCP checksums on loopback to a network card that is not there. Packets that are not TCP over IP on
     Ethernet stay as they are, and so does the TCP checksum of a packet that was cut.
     """
     known: dict[bytes, _Rewrite] = {}
-    return [_readdressed(frame, book, known) for frame in frames]
+    return [_readdressed(frame, names, known) for frame in frames]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +223,14 @@ class _Rewrite:
     tcp_sum: int
 
 
-def _readdressed(frame: Frame, book: Book, known: dict[bytes, _Rewrite]) -> Frame:
+def _readdressed(frame: Frame, names: NameResolver, known: dict[bytes, _Rewrite]) -> Frame:
     data = frame.data
     place = _place(data) if frame.link == ETHERNET else None
     if place is None:
         return frame
     addresses, size, tcp, end = place
     key = data[addresses : addresses + 2 * size] + data[tcp : tcp + 4]
-    rewrite = known.get(key) or known.setdefault(key, _rewrite(key, book))
+    rewrite = known.get(key) or known.setdefault(key, _rewrite(key, names))
     head = bytearray(data[14:tcp])
     start = addresses - 14
     head[start : start + 2 * size] = rewrite.addresses
@@ -260,12 +260,12 @@ def _place(data: bytes) -> tuple[int, int, int, int] | None:
     return place if place[2] + 20 <= min(len(data), place[3]) else None
 
 
-def _rewrite(key: bytes, book: Book) -> _Rewrite:
+def _rewrite(key: bytes, names: NameResolver) -> _Rewrite:
     source_port, target_port = struct.unpack("!HH", key[-4:])
     size = (len(key) - 4) // 2
     family = socket.AF_INET6 if size == 16 else socket.AF_INET
     ends = (socket.inet_ntop(family, key[:size]), source_port), (socket.inet_ntop(family, key[size:-4]), target_port)
-    source, target = (book.server(*end) or book.client(*end) for end in ends)
+    source, target = (names.server(*end) or names.client(*end) for end in ends)
     addresses = socket.inet_pton(family, source.address) + socket.inet_pton(family, target.address)
     ports = struct.pack("!HH", source.port, target.port)
     macs = _mac(addresses[size:]) + _mac(addresses[:size])

@@ -48,10 +48,10 @@ def available() -> str:
     return ""
 
 
-class LiveRecording:
+class LiveEngine:
     """The packets from and to `ports` of 127.0.0.1, while it runs."""
 
-    engine = "live"
+    name = "live"
 
     def __init__(self, ports: Iterable[int]) -> None:
         self._ports = tuple(ports)

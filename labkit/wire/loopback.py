@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from labkit.wire import live
-from labkit.wire.events import Act
+from labkit.wire.events import EventKind
 
 if sys.platform != "win32":
     import resource
@@ -83,17 +83,19 @@ class LoopbackCarrier:
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(CONNECTIONS, max(descriptors - RESERVE, 1))
 
-    def last_acts(self, transport: asyncio.Transport) -> tuple[Act, ...]:
+    def last_events(self, transport: asyncio.Transport) -> tuple[EventKind, ...]:
         """A server that closes first never hears of the client's FIN, because its socket is gone: the FIN is supposed."""
         match _peek(transport.get_extra_info("socket")):
             case ConnectionError():
-                return (Act.CLIENT_RST,)
+                return (EventKind.CLIENT_RST,)
             case bytes() as unread if unread:
-                return (Act.SERVER_RST,)  # closing with unread data resets the connection (RFC 1122 section 4.2.2.13)
+                return (
+                    EventKind.SERVER_RST,
+                )  # closing with unread data resets the connection (RFC 1122 section 4.2.2.13)
             case bytes():
-                return Act.CLIENT_FIN, Act.SERVER_FIN
+                return EventKind.CLIENT_FIN, EventKind.SERVER_FIN
             case _:
-                return Act.SERVER_FIN, Act.CLIENT_FIN
+                return EventKind.SERVER_FIN, EventKind.CLIENT_FIN
 
     def why_not_live(self) -> str:
         return live.available()

@@ -17,11 +17,10 @@ from typing import Any, Protocol, Self, TypeVar, cast
 
 from labkit.errors import LabError, PortTaken, is_port
 from labkit.texts import _
-from labkit.wire.capture import Capture, TapRecording, choose_engine
-from labkit.wire.endpoints import Book
-from labkit.wire.events import Act
-from labkit.wire.live import LiveRecording
+from labkit.wire.events import EventKind
+from labkit.wire.live import LiveEngine
 from labkit.wire.loopback import LoopbackCarrier
+from labkit.wire.recording import Engine, TapEngine, choose_engine
 from labkit.wire.tap import Served, Tap, Taps
 
 T = TypeVar("T")
@@ -53,7 +52,7 @@ class Carrier(Protocol):
     def capacity(self) -> int:
         """How many connections can be served at a time."""
 
-    def last_acts(self, transport: asyncio.Transport) -> tuple[Act, ...]:
+    def last_events(self, transport: asyncio.Transport) -> tuple[EventKind, ...]:
         """How a connection ends: asked when its transport has closed without an error, and has not let go of it yet."""
 
     def why_not_live(self) -> str:
@@ -73,7 +72,7 @@ class Network:
 
     def __init__(self, carrier: Carrier | None = None) -> None:
         self._carrier: Carrier = LoopbackCarrier() if carrier is None else carrier
-        self._taps = Taps(self._carrier.last_acts)
+        self._taps = Taps(self._carrier.last_events)
         self.listeners: tuple[Listener, ...] = ()
         self.turned_away = 0  # connections that were closed at once, because too many were open
 
@@ -112,15 +111,15 @@ class Network:
         self.listeners += (listener,)
         return listener
 
-    def record(self, engine: str = "auto", *, book: Book | None = None) -> Capture:
-        """A capture of all that crosses this network's listeners, to be started: `with network.record() as capture:`.
+    def record(self, engine: str = "auto") -> Engine:
+        """What records all that crosses this network's listeners.
 
-        engine: "tap", "live" or "auto" (see `choose_engine`). book: the endpoints that people know. Listen first:
-        the live engine hears the ports that are listened on when it is made. Raises EngineUnavailable.
+        engine: "tap", "live" or "auto" (see `choose_engine`). Listen first: the live engine hears the ports that are
+        listened on when it is made. Raises EngineUnavailable.
         """
         if choose_engine(engine, self._carrier.why_not_live) == "live":
-            return Capture(LiveRecording(listener.port for listener in self.listeners), book)
-        return Capture(TapRecording(self._taps, self.call), book)
+            return LiveEngine(listener.port for listener in self.listeners)
+        return TapEngine(self._taps, self.call)
 
     def call(self, function: Callable[..., T], *args: object) -> T:
         """Run `function(*args)` where the protocols run, and return what it returns."""

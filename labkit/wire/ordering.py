@@ -98,21 +98,21 @@ class Incoming:
         near = self.held.recent if self.held else self._known()
         return near + (sequence - self.base - near + _HALF) % CIRCLE - _HALF
 
-    def settle(self) -> Ordered:
+    def ordered(self) -> Ordered:
         """The stream; what was collected is given up."""
         held, self.held = self.held, None
         chunks, self.chunks = self.chunks, []
         whole = Ordered(b"".join(chunks), self.packets, array("I", accumulate(map(len, chunks))), [])
         reach = len(whole.data)
         if held:
-            whole, reach = _settled(whole, held, self.initial is not None)
+            whole, reach = _with_held(whole, held, self.initial is not None)
         end = max(held.extent if held else 0, self.fin or 0)
         if end > reach:
             whole.gaps.append((len(whole.data), end - reach))
         return whole
 
 
-def _settled(prefix: Ordered, held: _Held, opened: bool) -> tuple[Ordered, int]:
+def _with_held(prefix: Ordered, held: _Held, opened: bool) -> tuple[Ordered, int]:
     """What came in order together with what was held; and the place after its last octet."""
     lows = [0, *held.ends]
     # The prefix is the first piece: what came in order came before all that was held.

@@ -123,7 +123,7 @@ class Frames(Sequence[Frame]):
         """Nanoseconds since the epoch of the packet at `index` (from 0)."""
         return self._source(index).words(self.buffer, self.starts[index])[0]
 
-    def pieces(self, room: int, progress: Progress) -> Iterator[tuple[int, Buffer, "array[int]", "array[int]"]]:
+    def pieces(self, room: int) -> Iterator[tuple[int, Buffer, "array[int]", "array[int]"]]:
         """One pass over a large file in little memory: the number of the first packet, octets, where in them each packet
         begins, and the packets' sizes. `room` octets follow the begin of every packet, its own or others.
         """
@@ -131,7 +131,6 @@ class Frames(Sequence[Frame]):
         safe = bisect_left(starts, len(buffer) - room)
         first = 0
         while first < safe:
-            progress(first, len(self))
             last = max(bisect_left(starts, starts[first] + _WINDOW, first, safe), first + 1)
             yield first + 1, buffer, starts[first:last], sizes[first:last]
             _release(buffer, starts[last - 1])

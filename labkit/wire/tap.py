@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from labkit.wire.events import Act, Address, Connection, Event
+from labkit.wire.endpoints import Address
+from labkit.wire.events import Connection, Event, EventKind
 
 GRACE = 0.5  # seconds
 
@@ -22,25 +23,25 @@ Served = asyncio.Protocol | asyncio.BufferedProtocol
 class Taps:
     """All taps of one network, and the event lists that they write to. Used only in the network's thread."""
 
-    def __init__(self, last_acts: Callable[[asyncio.Transport], Sequence[Act]]) -> None:
-        """last_acts: tells how a connection ends whose transport has closed without an error."""
-        self.last_acts = last_acts
+    def __init__(self, last_events: Callable[[asyncio.Transport], Sequence[EventKind]]) -> None:
+        """last_events: tells how a connection ends whose transport has closed without an error."""
+        self.last_events = last_events
         self.live: set[Tap] = set()
         self.recordings: list[list[Event]] = []
         self.accepted = 0
 
     def record(self, events: list[Event]) -> None:
         """From now on, every event is appended to `events`."""
-        self.settle()
+        self.flush()
         self.recordings.append(events)
 
-    def forget(self, events: list[Event]) -> None:
+    def stop(self, events: list[Event]) -> None:
         """Nothing is appended to `events` any more. Harmless for a list that is not recorded to."""
-        self.settle()
+        self.flush()
         self.recordings[:] = [recording for recording in self.recordings if recording is not events]
 
     def finish(self, events: list[Event], call: Callable[..., object]) -> None:
-        """`forget`, once every connection that is being closed is closed: half a second at most.
+        """`stop`, once every connection that is being closed is closed: half a second at most.
 
         `call` runs a function in the network's thread. Two quiet looks in a row: what a client has just sent or closed
         is read before the first, and answered before the second.
@@ -51,7 +52,7 @@ class Taps:
             quiet = 0 if call(self.closing) else quiet + 1
             time.sleep(0.001)
         if self.recording(events):
-            call(self.forget, events)
+            call(self.stop, events)
 
     def recording(self, events: list[Event]) -> bool:
         """Whether `events` is still written to."""
@@ -62,10 +63,10 @@ class Taps:
         """Whether a connection is being closed."""
         return any(tap.closing for tap in self.live)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Write down what the operating system has taken meanwhile of data that had to wait."""
         for tap in self.live:
-            tap.settle()
+            tap.flush()
 
     def abort(self) -> None:
         """Drop every live connection."""
@@ -81,7 +82,7 @@ class Tap(asyncio.Protocol):
         self._recordings = taps.recordings
         self._make = make
         self._unsent = bytearray()
-        self._finished: set[Act] = set()
+        self._finished: set[EventKind] = set()
 
     @property
     def closing(self) -> bool:
@@ -95,7 +96,7 @@ class Tap(asyncio.Protocol):
         peer, own = (raw.get_extra_info(name) or ("", 0) for name in ("peername", "sockname"))
         self._connection = Connection(self._taps.accepted, _plain(peer), _plain(own))
         if self._recordings:
-            self._write_down(Act.OPENED)
+            self._write_down(EventKind.OPENED)
         self.serve(self._make())
         self.inner.connection_made(TapTransport(self, raw))
 
@@ -110,29 +111,31 @@ class Tap(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._recordings:
-            self.settle()
-            self._write_down(Act.RECEIVED, data)
+            self.flush()
+            self._write_down(EventKind.RECEIVED, data)
         self._feed(data)
 
     def eof_received(self) -> bool | None:
-        self.settle()
-        self._end(Act.CLIENT_FIN)
+        self.flush()
+        self._end(EventKind.CLIENT_FIN)
         return self.inner.eof_received()
 
     def pause_writing(self) -> None:
         self.inner.pause_writing()
 
     def resume_writing(self) -> None:
-        self.settle()
+        self.flush()
         self.inner.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._taps.live.discard(self)
         if self._recordings:
             if self._unsent and exc is None:
-                self._write_down(Act.SENT, bytes(self._unsent))
-            for act in (Act.CLIENT_RST,) if isinstance(exc, ConnectionError) else self._taps.last_acts(self._raw):
-                self._end(act)
+                self._write_down(EventKind.SENT, bytes(self._unsent))
+            for kind in (
+                (EventKind.CLIENT_RST,) if isinstance(exc, ConnectionError) else self._taps.last_events(self._raw)
+            ):
+                self._end(kind)
         self._unsent.clear()
         self.inner.connection_lost(exc)
 
@@ -149,18 +152,18 @@ class Tap(asyncio.Protocol):
         self._raw.write(data)
         if self._raw.get_write_buffer_size() or self._unsent:
             self._unsent += data
-            self.settle()
+            self.flush()
         elif data and not self._raw.is_closing():
-            self._write_down(Act.SENT, bytes(data))
+            self._write_down(EventKind.SENT, bytes(data))
 
     def write_eof(self) -> None:
         """Half-close: the server has finished sending."""
         self._raw.write_eof()
-        self.settle()
+        self.flush()
         if not self._raw.get_write_buffer_size():
-            self._end(Act.SERVER_FIN)
+            self._end(EventKind.SERVER_FIN)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Write down what left the transport's buffer since the last look.
 
         A closing transport with an empty buffer has either sent everything or thrown it away: connection_lost knows.
@@ -171,24 +174,24 @@ class Tap(asyncio.Protocol):
         taken = len(self._unsent) - waiting
         if taken <= 0 or (not waiting and self._raw.is_closing()):
             return
-        self._write_down(Act.SENT, bytes(self._unsent[:taken]))
+        self._write_down(EventKind.SENT, bytes(self._unsent[:taken]))
         del self._unsent[:taken]
 
     def abort(self) -> None:
         """Drop the connection; what still waits to be sent is lost."""
-        self.settle()
+        self.flush()
         self._unsent.clear()
         self._raw.abort()
 
-    def _write_down(self, act: Act, data: bytes = b"") -> None:
-        event = Event(time.time_ns(), self._connection, act, data)
+    def _write_down(self, kind: EventKind, data: bytes = b"") -> None:
+        event = Event(time.time_ns(), self._connection, kind, data)
         for events in self._recordings:
             events.append(event)
 
-    def _end(self, act: Act) -> None:
-        if act not in self._finished:
-            self._finished.add(act)
-            self._write_down(act)
+    def _end(self, kind: EventKind) -> None:
+        if kind not in self._finished:
+            self._finished.add(kind)
+            self._write_down(kind)
 
     def _fill(self, data: bytes) -> None:
         """Feed a BufferedProtocol. An upgrade may replace it while it is being fed."""
@@ -235,7 +238,7 @@ class TapTransport(asyncio.Transport):
         return self._raw.can_write_eof()
 
     def close(self) -> None:
-        self._tap.settle()
+        self._tap.flush()
         self._raw.close()
 
     def abort(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from labkit.capture import Capture
-from labkit.wire.capture import AddressBook
+from labkit.wire.endpoints import RecordedNames
 from labkit.wire.loopback import HOST
 from labkit.wire.network import Network
 from tests.mail.conftest import quiet
@@ -59,9 +59,9 @@ def play(network: Network) -> Callable[..., Capture]:
 
     def played(port: int, *lines: bytes) -> Capture:
         listener = network.listen(lambda: Scripted(*lines[::2]))
-        book = AddressBook({(HOST, listener.port): port})
+        names = RecordedNames({(HOST, listener.port): port}, "mail.example", "client.example")
         with (
-            Capture(network.record("tap", book=book)) as capture,
+            Capture(network.record("tap"), names) as capture,
             socket.create_connection((HOST, listener.port), 10) as client,
             client.makefile("rb") as said,
         ):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from labkit.capture import Capture
 from labkit.decode.exposure import expose
 from labkit.exchanges import FOUR, compare
-from labkit.wire.events import Act, Connection, Event
+from labkit.wire.events import Connection, Event, EventKind
 from labkit.wire.frames import synthesize
 
 FRAMES = 3_000
@@ -66,7 +66,7 @@ def synthesizing() -> None:
     from scapy.layers.l2 import Ether
 
     connection = Connection(1, ("127.0.0.1", 50001), ("127.0.0.1", 25))
-    events = [Event(number, connection, Act.RECEIVED, b"x" * 100) for number in range(FRAMES // 2)]
+    events = [Event(number, connection, EventKind.RECEIVED, b"x" * 100) for number in range(FRAMES // 2)]
     frames = synthesize(events)
 
     def with_scapy() -> None:

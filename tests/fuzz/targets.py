@@ -22,7 +22,7 @@ from labkit.mail.accounts import Account
 from labkit.mail.server import ServerConnection, Want
 from labkit.mail.service import MailService
 from labkit.mail.smtp import SmtpMachine
-from labkit.wire.events import Act, Connection, Event
+from labkit.wire.events import Connection, Event, EventKind
 from labkit.wire.flows import Side, reassemble
 from labkit.wire.frames import Frame, synthesize
 from labkit.wire.pcap import parse
@@ -318,10 +318,10 @@ def _captures() -> tuple[bytes, ...]:
 
     connection = Connection(1, ("127.0.0.1", 50001), ("127.0.0.1", 25))
     said = (b"220 mail.example\r\n", b"EHLO x\r\n", b"250 OK\r\n", b"QUIT\r\n")
-    acts = [Event(0, connection, Act.OPENED)]
-    acts += [Event(n, connection, (Act.SENT, Act.RECEIVED)[n % 2], text) for n, text in enumerate(said)]
+    acts = [Event(0, connection, EventKind.OPENED)]
+    acts += [Event(n, connection, (EventKind.SENT, EventKind.RECEIVED)[n % 2], text) for n, text in enumerate(said)]
     frames: list[Frame] = synthesize(
-        [*acts, Event(9, connection, Act.CLIENT_FIN), Event(9, connection, Act.SERVER_FIN)]
+        [*acts, Event(9, connection, EventKind.CLIENT_FIN), Event(9, connection, EventKind.SERVER_FIN)]
     )
     made = []
     with tempfile.TemporaryDirectory() as folder:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.wire import pcap
-from labkit.wire.capture import AddressBook
-from labkit.wire.events import Act, Connection, Event
+from labkit.wire.endpoints import RecordedNames
+from labkit.wire.events import Connection, Event, EventKind
 from labkit.wire.flows import Side, reassemble
 from labkit.wire.frames import Frame, Synthesizer, readdress, synthesize
 from tests.conftest import output_of
@@ -23,19 +23,27 @@ OTHER = Connection(2, ("127.0.0.7", 40_001), ("127.0.0.1", 2_525))
 V6 = Connection(3, ("::1", 40_001), ("::1", 2_525))
 SERVICES = {("127.0.0.1", 2_525): 25, ("::1", 2_525): 25}
 
+
+def known() -> RecordedNames:
+    return RecordedNames(SERVICES, server="mail.example", client="client.example")
+
+
 PI_NOTE = 0x00400000  # epan/proto.h
 
-FIN_CLOSE = [Act.SERVER_FIN, Act.CLIENT_FIN]
+FIN_CLOSE = [EventKind.SERVER_FIN, EventKind.CLIENT_FIN]
 
 
-def session(connection: Connection, sizes: Sequence[int], close: Sequence[Act], opened: bool = True) -> list[Event]:
+def session(
+    connection: Connection, sizes: Sequence[int], close: Sequence[EventKind], opened: bool = True
+) -> list[Event]:
     """The client and the server speak in turn."""
-    acts = [(Act.OPENED, b"")] if opened else []
-    acts += [
-        ((Act.SENT, Act.RECEIVED)[number % 2], bytes([48 + number % 75]) * size) for number, size in enumerate(sizes)
+    events = [(EventKind.OPENED, b"")] if opened else []
+    events += [
+        ((EventKind.SENT, EventKind.RECEIVED)[number % 2], bytes([48 + number % 75]) * size)
+        for number, size in enumerate(sizes)
     ]
-    acts += [(act, b"") for act in close]
-    return [Event(1_700_000_000_000_000_000 + number, connection, *act) for number, act in enumerate(acts)]
+    events += [(kind, b"") for kind in close]
+    return [Event(1_700_000_000_000_000_000 + number, connection, *kind) for number, kind in enumerate(events)]
 
 
 def tshark(path: Path, *arguments: str) -> str:
@@ -72,7 +80,7 @@ def written(tmp_path: Path) -> Callable[[Sequence[Frame]], Path]:
 SESSIONS = {
     "a session": session(V4, [20, 10, 30, 40_000, 5], FIN_CLOSE),
     "over IPv6": session(V6, [20, 10, 30, 40_001, 5], FIN_CLOSE),
-    "exact segments": session(V4, [1_460, 2_920, 1_461, 1_459, 1], [Act.CLIENT_FIN, Act.SERVER_FIN]),
+    "exact segments": session(V4, [1_460, 2_920, 1_461, 1_459, 1], [EventKind.CLIENT_FIN, EventKind.SERVER_FIN]),
     "one side only": session(V4, [7], FIN_CLOSE),
     "begun in the middle": session(V4, [20, 10, 3_000], FIN_CLOSE, opened=False),
     "no end": session(V4, [20, 10, 3_000], []),
@@ -94,7 +102,7 @@ SESSIONS = {
 def test_tshark_finds_nothing(written, name, addresses):
     frames = synthesize(SESSIONS[name])
     if addresses == "names":
-        frames = readdress(frames, AddressBook(SERVICES))
+        frames = readdress(frames, known())
     assert complaints(written(frames)) == []
 
 
@@ -115,23 +123,23 @@ def test_tshark_reads_the_same_bytes(written):
     said = {True: "", False: ""}
     for line in lines:
         said[line.startswith("\t")] += line.strip()
-    sent = b"".join(event.data for event in events if event.act is Act.SENT).hex()
-    received = b"".join(event.data for event in events if event.act is Act.RECEIVED).hex()
+    sent = b"".join(event.data for event in events if event.kind is EventKind.SENT).hex()
+    received = b"".join(event.data for event in events if event.kind is EventKind.RECEIVED).hex()
     assert sorted(said.values()) == sorted((sent, received))
 
 
 def test_a_reset_is_a_reset(written):
-    path = written(synthesize(session(V4, [20, 10], [Act.CLIENT_RST])))
+    path = written(synthesize(session(V4, [20, 10], [EventKind.CLIENT_RST])))
     assert complaints(path) == ["Connection reset (RST)"]
 
 
 def test_people_see_names_and_standard_ports(written):
     greetings = [
-        Event(number, connection, act, data)
+        Event(number, connection, kind, data)
         for number, connection in enumerate((V4, OTHER))
-        for act, data in ((Act.OPENED, b""), (Act.SENT, b"220 mail.example ESMTP\r\n"))
+        for kind, data in ((EventKind.OPENED, b""), (EventKind.SENT, b"220 mail.example ESMTP\r\n"))
     ]
-    path = written(readdress(synthesize(greetings), AddressBook(SERVICES)))
+    path = written(readdress(synthesize(greetings), known()))
     fields = ("-T", "fields", "-e", "ip.src", "-e", "tcp.srcport", "-e", "ip.dst", "-e", "tcp.dstport")
     ends = {
         tuple(line.split("\t"))
@@ -144,7 +152,7 @@ def test_people_see_names_and_standard_ports(written):
 @given(
     sizes=st.lists(st.integers(1, 5_000), max_size=8),
     connection=st.sampled_from([V4, OTHER, V6]),
-    close=st.sampled_from([[], FIN_CLOSE, FIN_CLOSE[::-1], [Act.CLIENT_RST], [Act.SERVER_RST]]),
+    close=st.sampled_from([[], FIN_CLOSE, FIN_CLOSE[::-1], [EventKind.CLIENT_RST], [EventKind.SERVER_RST]]),
     opened=st.booleans(),
 )
 def test_frames_carry_the_events(sizes, connection, close, opened):
@@ -156,7 +164,7 @@ def test_frames_carry_the_events(sizes, connection, close, opened):
     assert all(frame.length == len(frame.data) <= 1_514 for frame in frames)
     if not frames:
         return
-    (flow,) = reassemble(frames, AddressBook(SERVICES))
+    (flow,) = reassemble(frames, known())
     assert (flow.client.name, flow.server.name, flow.server.port) == (
         "client.example" if connection is not OTHER else "client2.example",
         "mail.example",
@@ -164,8 +172,8 @@ def test_frames_carry_the_events(sizes, connection, close, opened):
     )
     assert flow.opened == opened
     assert flow.closed == ("" if not close else "fin" if close[0] in FIN_CLOSE else "rst")
-    for side, act in ((Side.CLIENT, Act.RECEIVED), (Side.SERVER, Act.SENT)):
-        assert flow.stream(side).data == b"".join(event.data for event in events if event.act is act)
+    for side, kind in ((Side.CLIENT, EventKind.RECEIVED), (Side.SERVER, EventKind.SENT)):
+        assert flow.stream(side).data == b"".join(event.data for event in events if event.kind is kind)
         assert not flow.stream(side).gaps
     turns = [(Side.SERVER, Side.CLIENT)[number % 2] for number in range(len(sizes))]
     assert [(burst.side, burst.end - burst.start) for burst in flow.bursts] == list(zip(turns, sizes, strict=True))
@@ -190,8 +198,8 @@ def test_checksums_agree_with_scapy(data, sport, v6):
 
     host = "::1" if v6 else "127.0.0.1"
     connection = Connection(1, (host, sport), (host, 2_525))
-    for frame in synthesize([Event(1, connection, Act.OPENED), Event(2, connection, Act.RECEIVED, data)]):
-        for packet in (frame, *readdress([frame], AddressBook(SERVICES))):
+    for frame in synthesize([Event(1, connection, EventKind.OPENED), Event(2, connection, EventKind.RECEIVED, data)]):
+        for packet in (frame, *readdress([frame], known())):
             parsed = Ether(packet.data)
             del parsed[TCP].chksum
             if not v6:
@@ -209,21 +217,21 @@ def offloaded(frame: Frame) -> Frame:
 
 def test_readdress_mends_offloaded_checksums():
     frames = synthesize(SESSIONS["a session"])
-    book = AddressBook(SERVICES)
-    assert readdress([offloaded(frame) for frame in frames], book) == readdress(frames, book)
+    names = known()
+    assert readdress([offloaded(frame) for frame in frames], names) == readdress(frames, names)
 
 
 def test_readdress_leaves_alone_what_it_cannot_know():
     """ARP, UDP, fragments, cut headers and other link layers stay as they are; a cut segment keeps its TCP checksum."""
-    book = AddressBook(SERVICES)
+    names = known()
     data = next(frame.data for frame in synthesize(SESSIONS["a session"]) if frame.length > 1_000)
     arp = data[:12] + b"\x08\x06" + data[14:]
     udp = data[:23] + b"\x11" + data[24:]
     fragment = data[:20] + b"\x00\x01" + data[22:]
     strange = [Frame(1, octets, len(octets)) for octets in (arp, udp, fragment, data[:40], data[:13], b"")]
     strange.append(Frame(1, data, len(data), 113))
-    assert readdress(strange, book) == strange
-    (cut,) = readdress([Frame(1, data[:60], len(data))], book)
+    assert readdress(strange, names) == strange
+    (cut,) = readdress([Frame(1, data[:60], len(data))], names)
     assert cut.data[50:52] == data[50:52]
     assert cut.data[26:34] == ipaddress.ip_address("198.51.100.7").packed + ipaddress.ip_address("192.0.2.25").packed
 
@@ -237,7 +245,7 @@ def test_readdress_takes_a_segment_as_long_as_loopback_makes_them():
         src="127.0.0.1", dst="127.0.0.1", options=[IPOption_NOP()] * 24
     )
     raw = bytes(made / TCP(sport=40_000, dport=2_525, flags="PA", chksum=1) / (bytes(range(256)) * 255))
-    (frame,) = readdress([Frame(1, raw, len(raw))], AddressBook(SERVICES))
+    (frame,) = readdress([Frame(1, raw, len(raw))], known())
     parsed = Ether(frame.data)
     assert (parsed[IP].dst, parsed[TCP].dport) == ("192.0.2.25", 25)
     del parsed[TCP].chksum
@@ -246,19 +254,19 @@ def test_readdress_takes_a_segment_as_long_as_loopback_makes_them():
 
 
 def test_the_address_book_counts_in_order_of_appearance():
-    book = AddressBook(SERVICES)
-    assert book.server("127.0.0.1", 2_526) is None
-    ends = [book.client("127.0.0.1", 40_000), book.client("127.0.0.9", 40_000), book.client("127.0.0.1", 40_007)]
+    names = known()
+    assert names.server("127.0.0.1", 2_526) is None
+    ends = [names.client("127.0.0.1", 40_000), names.client("127.0.0.9", 40_000), names.client("127.0.0.1", 40_007)]
     assert [str(end) for end in ends] == ["client.example:50001", "client2.example:50002", "client.example:50003"]
-    assert book.client("127.0.0.1", 40_000) == ends[0]
+    assert names.client("127.0.0.1", 40_000) == ends[0]
     for end in ends:
         assert ipaddress.ip_address(end.address) in ipaddress.ip_network("198.51.100.0/24")
-    assert ipaddress.ip_address(book.client("::1", 1).address) in ipaddress.ip_network("2001:db8::/32")
+    assert ipaddress.ip_address(names.client("::1", 1).address) in ipaddress.ip_network("2001:db8::/32")
 
 
 def test_the_address_book_gives_every_address_of_a_network_once():
-    book = AddressBook(SERVICES)
-    ends = [book.client(f"127.0.1.{number}", 1) for number in range(256)]
+    names = known()
+    ends = [names.client(f"127.0.1.{number}", 1) for number in range(256)]
     assert len({end.address for end in ends}) == 256
     assert ends[246].address == "198.51.100.254"
     assert (ends[247].address, ends[247].name) == ("127.0.1.247", "")

@@ -9,13 +9,14 @@ import pytest
 
 from labkit.wire import live
 from labkit.wire.flows import reassemble
-from labkit.wire.live import LiveRecording
+from labkit.wire.live import LiveEngine
+from labkit.wire.recording import Recording
 from tests.wire.conftest import Client, Echo, exchange
 
 needs_live = pytest.mark.skipif(bool(live.available()), reason=live.available() or "possible")
 
 
-def streams(recording: LiveRecording) -> list[tuple[int, bytes, bytes]]:
+def streams(recording: LiveEngine) -> list[tuple[int, bytes, bytes]]:
     flows = reassemble(recording.frames())
     return [(flow.server.port, flow.client_stream.data, flow.server_stream.data) for flow in flows]
 
@@ -43,7 +44,7 @@ def test_a_system_that_refuses_gives_the_reason(monkeypatch, error, sentence):
 def test_the_first_and_the_last_packet_are_there(network, contexts):
     listener = network.listen(Echo)
     for _again in range(20):
-        recording = LiveRecording([listener.port])
+        recording = LiveEngine([listener.port])
         recording.start()
         exchange(Client(listener, contexts))
         recording.stop()
@@ -57,7 +58,7 @@ def test_the_first_and_the_last_packet_are_there(network, contexts):
 @needs_live
 def test_every_packet_comes_once_and_in_order_of_time(network, contexts):
     listener = network.listen(Echo)
-    recording = LiveRecording([listener.port])
+    recording = LiveEngine([listener.port])
     recording.start()
     exchange(Client(listener, contexts))
     recording.stop()
@@ -73,7 +74,7 @@ def test_every_packet_comes_once_and_in_order_of_time(network, contexts):
 def test_only_the_labs_ports_are_heard(network, contexts, count):
     wanted = [network.listen(Echo) for _again in range(count)]
     strange = network.listen(Echo)
-    recording = LiveRecording([listener.port for listener in wanted])
+    recording = LiveEngine([listener.port for listener in wanted])
     recording.start()
     for number, listener in enumerate([*wanted, strange]):
         client = Client(listener, contexts)
@@ -90,7 +91,7 @@ def test_only_the_labs_ports_are_heard(network, contexts, count):
 def test_other_addresses_of_this_machine_are_heard_as_clients_only(network, contexts):
     """127.0.0.7 may be a client of the lab; what listens there on the same port is not the lab."""
     listener = network.listen(Echo)
-    recording = LiveRecording([listener.port])
+    recording = LiveEngine([listener.port])
     recording.start()
     with socket.create_connection((listener.host, listener.port), source_address=("127.0.0.7", 0)) as client:
         assert client.recv(100) == b"220 echo\r\n"
@@ -108,17 +109,18 @@ OTHER_PROCESS = """
 import socket, sys
 from labkit.wire.flows import reassemble
 from labkit.wire.network import Network
+from labkit.wire.recording import Recording
 from tests.wire.conftest import Echo
 with Network() as network:
     listener = network.listen(Echo)
-    with network.record("live") as capture:
+    with Recording(network.record("live")) as capture:
         print(listener.port, flush=True)
         sys.stdin.readline()
         with socket.create_connection((listener.host, listener.port)) as client:
             client.recv(100)
             client.sendall(b"theirs\\r\\n")
             client.recv(100)
-    print([(flow.server.port, flow.client_stream.data) for flow in capture.flows])
+    print([(flow.server.port, flow.client_stream.data) for flow in capture.connections])
 """
 
 
@@ -130,7 +132,7 @@ def test_two_captures_at_once_in_two_processes_do_not_hear_each_other(network, c
         assert other.stdin
         assert other.stdout
         port = int(other.stdout.readline())
-        with network.record("live") as capture:
+        with Recording(network.record("live")) as capture:
             client = Client(listener, contexts)
             client.ask(b"ours")
             other.stdin.write("go\n")
@@ -138,7 +140,7 @@ def test_two_captures_at_once_in_two_processes_do_not_hear_each_other(network, c
             theirs = other.stdout.read()
             client.quit()
     assert theirs.strip() == str([(port, b"theirs\r\n")])
-    assert [(flow.server.port, flow.client_stream.data) for flow in capture.flows] == [
+    assert [(flow.server.port, flow.client_stream.data) for flow in capture.connections] == [
         (listener.port, b"ours\r\nQUIT\r\n")
     ]
 
@@ -149,7 +151,7 @@ def test_what_the_system_drops_is_noted(network, contexts, monkeypatch):
     monkeypatch.setattr(live, "BUFFER", 4_096)
     monkeypatch.setattr(live, "BATCH", 3_600)
     listener = network.listen(Echo)
-    recording = LiveRecording([listener.port])
+    recording = LiveEngine([listener.port])
     recording.start()
     exchange(Client(listener, contexts))
     recording.stop()
@@ -160,7 +162,7 @@ def test_what_the_system_drops_is_noted(network, contexts, monkeypatch):
 @needs_live
 def test_an_open_connection_does_not_hold_the_stop(network, contexts):
     listener = network.listen(Echo)
-    recording = LiveRecording([listener.port])
+    recording = LiveEngine([listener.port])
     recording.start()
     client = Client(listener, contexts)
     recording.stop()
@@ -173,7 +175,7 @@ def test_an_open_connection_does_not_hold_the_stop(network, contexts):
 @needs_live
 def test_a_large_transfer_is_whole(network, contexts):
     listener = network.listen(Echo)
-    recording = LiveRecording([listener.port])
+    recording = LiveEngine([listener.port])
     recording.start()
     client = Client(listener, contexts)
     client.sock.settimeout(30)

@@ -14,6 +14,7 @@ import pytest
 from labkit.errors import LabError, PortTaken
 from labkit.wire.loopback import LoopbackCarrier
 from labkit.wire.network import Network
+from labkit.wire.recording import Recording
 from tests.wire.conftest import Client, Echo, descriptors, exchange
 
 
@@ -165,7 +166,7 @@ def test_two_hundred_cycles_leak_nothing(contexts, live_or_tap):
     def cycle() -> None:
         with Network() as network:
             listener = network.listen(Echo)
-            with network.record(live_or_tap) as capture:
+            with Recording(network.record(live_or_tap)) as capture:
                 exchange(Client(listener, contexts))
             assert capture.frames
             assert network.call(lambda: len(asyncio.all_tasks())) == 1  # the call itself

@@ -6,16 +6,16 @@ import struct
 
 import pytest
 
-from labkit.wire.events import Act, Event
+from labkit.wire.events import Event, EventKind
 from tests.wire.conftest import Client, Echo
 
 
-def stream(events: list[Event], act: Act) -> bytes:
-    return b"".join(event.data for event in events if event.act is act)
+def stream(events: list[Event], kind: EventKind) -> bytes:
+    return b"".join(event.data for event in events if event.kind is kind)
 
 
-def acts(events: list[Event]) -> list[Act]:
-    return [event.act for event in events if event.act not in {Act.SENT, Act.RECEIVED}]
+def acts(events: list[Event]) -> list[EventKind]:
+    return [event.kind for event in events if event.kind not in {EventKind.SENT, EventKind.RECEIVED}]
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def test_bytes_addresses_and_times_are_those_of_the_socket(network, events, cont
     client.ask(b"hello")
     client.quit()
     settled(network, events)
-    assert stream(events, Act.RECEIVED) == b"hello\r\nQUIT\r\n"
-    assert stream(events, Act.SENT) == b"220 echo\r\nhello\r\n221 bye\r\n"
+    assert stream(events, EventKind.RECEIVED) == b"hello\r\nQUIT\r\n"
+    assert stream(events, EventKind.SENT) == b"220 echo\r\nhello\r\n221 bye\r\n"
     (connection,) = {event.connection for event in events}
     assert (connection.client, connection.server) == (local, (listener.host, listener.port))
     times = [event.time for event in events]
@@ -56,8 +56,8 @@ def test_under_tls_it_sees_ciphertext_from_the_first_byte(network, events, conte
     client.ask(b"a secret")
     client.quit()
     settled(network, events)
-    assert stream(events, Act.RECEIVED)[:2] == b"\x16\x03"
-    assert b"a secret" not in stream(events, Act.RECEIVED) + stream(events, Act.SENT)
+    assert stream(events, EventKind.RECEIVED)[:2] == b"\x16\x03"
+    assert b"a secret" not in stream(events, EventKind.RECEIVED) + stream(events, EventKind.SENT)
 
 
 @pytest.mark.parametrize("command", [b"TLS", b"START"])
@@ -67,7 +67,7 @@ def test_it_stays_in_place_when_a_connection_is_upgraded(network, events, contex
     client.ask(b"a secret")
     client.quit()
     settled(network, events)
-    received = stream(events, Act.RECEIVED)
+    received = stream(events, EventKind.RECEIVED)
     assert received.startswith(command + b"\r\n\x16\x03")
     assert b"a secret" not in received
 
@@ -76,14 +76,14 @@ def test_who_closes_first(network, events, contexts):
     client = Client(network.listen(Echo), contexts)
     client.close()
     settled(network, events)
-    assert acts(events) == [Act.OPENED, Act.CLIENT_FIN, Act.SERVER_FIN]
+    assert acts(events) == [EventKind.OPENED, EventKind.CLIENT_FIN, EventKind.SERVER_FIN]
 
 
 def test_a_server_that_closes_first(network, events, contexts):
     client = Client(network.listen(Echo), contexts)
     client.ask(b"QUIT")
     settled(network, events)
-    assert acts(events) == [Act.OPENED, Act.SERVER_FIN, Act.CLIENT_FIN]
+    assert acts(events) == [EventKind.OPENED, EventKind.SERVER_FIN, EventKind.CLIENT_FIN]
     client.close()
 
 
@@ -92,7 +92,7 @@ def test_a_reset_by_the_client(network, events, contexts):
     client.lines.close()
     reset(client.sock)
     settled(network, events)
-    assert acts(events) == [Act.OPENED, Act.CLIENT_RST]
+    assert acts(events) == [EventKind.OPENED, EventKind.CLIENT_RST]
 
 
 def test_a_server_that_closes_with_unread_data_resets(network, events, contexts):
@@ -109,8 +109,8 @@ def test_a_server_that_closes_with_unread_data_resets(network, events, contexts)
     client.sock.sendall(b"but not that")
     network.call(paused[0].close)
     settled(network, events)
-    assert acts(events) == [Act.OPENED, Act.SERVER_RST]
-    assert stream(events, Act.RECEIVED) == b"read this"
+    assert acts(events) == [EventKind.OPENED, EventKind.SERVER_RST]
+    assert stream(events, EventKind.RECEIVED) == b"read this"
     with pytest.raises(ConnectionResetError):
         client.sock.recv(100)
     client.close()
@@ -127,8 +127,8 @@ def test_a_half_close_by_the_server(network, events, contexts):
     client.sock.sendall(b"still here\r\n")
     client.close()
     settled(network, events)
-    assert acts(events) == [Act.OPENED, Act.SERVER_FIN, Act.CLIENT_FIN]
-    assert stream(events, Act.RECEIVED) == b"END\r\nstill here\r\n"
+    assert acts(events) == [EventKind.OPENED, EventKind.SERVER_FIN, EventKind.CLIENT_FIN]
+    assert stream(events, EventKind.RECEIVED) == b"END\r\nstill here\r\n"
 
 
 def test_what_an_abort_throws_away_was_never_sent(network, events, contexts):
@@ -149,7 +149,7 @@ def test_what_an_abort_throws_away_was_never_sent(network, events, contexts):
     settled(network, events)
     received = b"220 echo\r\n" + client.lines.read()
     assert len(received) < 40_000_000
-    assert stream(events, Act.SENT) == received
+    assert stream(events, EventKind.SENT) == received
     client.close()
 
 
@@ -161,7 +161,7 @@ def test_a_slow_reader_gets_and_the_record_has_everything(network, events, conte
     client.quit()
     settled(network, events)
     assert served == line + b"\r\n"
-    assert stream(events, Act.SENT) == b"220 echo\r\n" + line + b"\r\n221 bye\r\n"
+    assert stream(events, EventKind.SENT) == b"220 echo\r\n" + line + b"\r\n221 bye\r\n"
 
 
 def test_what_is_written_after_the_close_was_never_sent(network, events, contexts):
@@ -173,7 +173,7 @@ def test_what_is_written_after_the_close_was_never_sent(network, events, context
     client = Client(network.listen(Late), contexts)
     assert client.ask(b"go") == b""
     settled(network, events)
-    assert stream(events, Act.SENT) == b"220 echo\r\n"
+    assert stream(events, EventKind.SENT) == b"220 echo\r\n"
     client.close()
 
 
@@ -218,8 +218,8 @@ def test_recordings_may_overlap_and_begin_in_mid_connection(network, contexts):
     client.ask(b"three")
     settled(network, second)
     client.quit()
-    assert stream(first, Act.RECEIVED) == b"one\r\ntwo\r\n"
-    assert stream(second, Act.RECEIVED) == b"two\r\nthree\r\n"
+    assert stream(first, EventKind.RECEIVED) == b"one\r\ntwo\r\n"
+    assert stream(second, EventKind.RECEIVED) == b"two\r\nthree\r\n"
     assert not acts(first)
     assert network._taps.recordings == []
 

@@ -9,50 +9,53 @@ import pytest
 
 from labkit.errors import BadCapture, BadSetting, EngineUnavailable, LabError
 from labkit.wire import live
-from labkit.wire.capture import AddressBook, Capture, choose_engine
+from labkit.wire.endpoints import RecordedNames
 from labkit.wire.flows import Side
 from labkit.wire.network import Network
+from labkit.wire.recording import Recording, choose_engine
 from tests.conftest import output_of
 from tests.wire.conftest import Client, Echo
 
 
-def told(capture: Capture) -> tuple[bytes, bytes, list[tuple[Side, int]]]:
+def told(capture: Recording) -> tuple[bytes, bytes, list[tuple[Side, int]]]:
     """What must be the same under every engine."""
-    (flow,) = capture.flows
+    (flow,) = capture.connections
     turns = [(burst.side, burst.end - burst.start) for burst in flow.bursts]
     return flow.client_stream.data, flow.server_stream.data, turns
 
 
 @pytest.fixture
-def book(network: Network) -> Callable[[], AddressBook]:
-    """A fresh book for what listens: port 25."""
-    return lambda: AddressBook({(listener.host, listener.port): 25 for listener in network.listeners})
+def names(network: Network) -> Callable[[], RecordedNames]:
+    """A fresh names for what listens: port 25."""
+    return lambda: RecordedNames(
+        {(listener.host, listener.port): 25 for listener in network.listeners}, "mail.example", "client.example"
+    )
 
 
 @pytest.fixture
-def capture(network, contexts, book, live_or_tap) -> Capture:
+def capture(network, contexts, names, live_or_tap) -> Recording:
     """A plain session."""
     listener = network.listen(Echo)
-    with network.record(live_or_tap, book=book()) as capture:
+    with Recording(network.record(live_or_tap), names()) as capture:
         client = Client(listener, contexts)
         client.ask(b"hello")
         client.quit()
     return capture
 
 
-def test_both_engines_tell_the_same(network, talk, kind, book):
+def test_both_engines_tell_the_same(network, talk, kind, names):
     """The law: byte-identical streams and the same turns, from live and tap at once, every time."""
     if reason := live.available():
         pytest.skip(reason)
     run = talk(kind)
     for _again in range(13):  # four kinds of connection: more than fifty runs
-        tap, kernel = network.record("tap", book=book()), network.record("live", book=book())
+        tap, kernel = Recording(network.record("tap"), names()), Recording(network.record("live"), names())
         with tap, kernel:
             run()
         assert (tap.engine, kernel.engine) == ("tap", "live")
         assert told(tap) == told(kernel)
         for capture in (tap, kernel):
-            (flow,) = capture.flows
+            (flow,) = capture.connections
             assert flow.opened
             assert flow.closed
             assert not flow.client_stream.gaps + flow.server_stream.gaps
@@ -62,57 +65,57 @@ def test_both_engines_tell_the_same(network, talk, kind, book):
 
 def test_a_capture_tells_what_there_is_so_far(network, contexts, live_or_tap):
     listener = network.listen(Echo)
-    with network.record(live_or_tap) as capture:
+    with Recording(network.record(live_or_tap)) as capture:
         client = Client(listener, contexts)
         client.ask(b"hello")
-        while not capture.flows or b"hello" not in capture.flows[0].server_stream.data:
+        while not capture.connections or b"hello" not in capture.connections[0].server_stream.data:
             pass
         assert capture.running
-        early = capture.flows[0]
+        early = capture.connections[0]
         assert early.closed == ""
         client.quit()
     assert not capture.running
-    (flow,) = capture.flows
+    (flow,) = capture.connections
     assert flow.closed == "fin"
     assert flow.server_stream.data.startswith(early.server_stream.data)
-    assert capture.flows is capture.flows
+    assert capture.connections is capture.connections
     assert capture.frames is capture.frames
 
 
 def test_a_capture_that_is_looked_at_before_it_starts(network, contexts, live_or_tap, tmp_path):
     listener = network.listen(Echo)
-    capture = network.record(live_or_tap)
-    assert (len(capture.frames), capture.flows, len(capture.packets)) == (0, (), 0)
-    assert not Capture.load(capture.save(tmp_path / "early.pcap")).frames
+    capture = Recording(network.record(live_or_tap))
+    assert (len(capture.frames), capture.connections, len(capture.packets)) == (0, (), 0)
+    assert not Recording.load(capture.save(tmp_path / "early.pcap")).frames
     with capture:
         client = Client(listener, contexts)
         client.ask(b"hello")
         client.quit()
-    (flow,) = capture.flows
+    (flow,) = capture.connections
     assert b"hello" in flow.server_stream.data
     assert len(capture.packets) == len(capture.frames) > 0
 
 
-def test_a_capture_that_starts_late_and_stops_early(network, contexts, book, live_or_tap):
-    """Without a SYN, the book tells who the server is."""
+def test_a_capture_that_starts_late_and_stops_early(network, contexts, names, live_or_tap):
+    """Without a SYN, the names tells who the server is."""
     client = Client(network.listen(Echo), contexts)
     client.ask(b"before")
-    with network.record(live_or_tap, book=book()) as capture:
+    with Recording(network.record(live_or_tap), names()) as capture:
         client.ask(b"meanwhile")
     client.ask(b"after")
     client.quit()
     assert told(capture) == (b"meanwhile\r\n", b"meanwhile\r\n", [(Side.CLIENT, 11), (Side.SERVER, 11)])
-    (flow,) = capture.flows
+    (flow,) = capture.connections
     assert (flow.opened, flow.closed, str(flow.server)) == (False, "", "mail.example:25")
 
 
-def test_without_a_book_endpoints_are_real(network, contexts, live_or_tap):
+def test_without_names_endpoints_are_real(network, contexts, live_or_tap):
     listener = network.listen(Echo)
-    with network.record(live_or_tap) as capture:
+    with Recording(network.record(live_or_tap)) as capture:
         client = Client(listener, contexts)
         local = client.sock.getsockname()
         client.quit()
-    (flow,) = capture.flows
+    (flow,) = capture.connections
     assert (flow.client.address, flow.client.port) == local
     assert (flow.server.address, flow.server.port) == (listener.host, listener.port)
 
@@ -131,10 +134,10 @@ def test_packets_are_scapys_between_the_ends_that_people_know(capture):
 def test_scapy_is_loaded_by_layer_and_only_when_asked():
     code = """
 import json, sys
-import labkit.wire.capture, labkit.wire.network
+import labkit.wire.recording, labkit.wire.network
 before = "scapy" in sys.modules
 from labkit.wire.frames import Frame
-labkit.wire.capture._scapy([Frame(1, bytes(60), 60)])
+labkit.wire.recording._scapy([Frame(1, bytes(60), 60)])
 print(json.dumps([before, "scapy.all" in sys.modules]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -142,7 +145,7 @@ print(json.dumps([before, "scapy.all" in sys.modules]))
 
 
 def test_reading_a_file_loads_nothing_that_serves():
-    code = "import sys, labkit.wire.capture; sys.exit(bool({'asyncio', 'ssl'} & sys.modules.keys()))"
+    code = "import sys, labkit.wire.recording; sys.exit(bool({'asyncio', 'ssl'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -150,11 +153,11 @@ def test_reading_a_file_loads_nothing_that_serves():
 @pytest.mark.parametrize("addresses", ["names", "real"])
 def test_a_saved_capture_tells_the_same(capture, tmp_path, suffix, addresses):
     path = capture.save(tmp_path / f"saved.{suffix}", addresses=addresses)
-    loaded = Capture.load(path)
+    loaded = Recording.load(path)
     assert loaded.engine == "file"
     assert told(loaded) == told(capture)
     assert len(loaded.packets) == len(capture.packets)
-    (flow,) = loaded.flows
+    (flow,) = loaded.connections
     if addresses == "names":
         assert (flow.client.address, flow.client.port, flow.server.address, flow.server.port) == (
             "198.51.100.7",
@@ -167,8 +170,11 @@ def test_a_saved_capture_tells_the_same(capture, tmp_path, suffix, addresses):
     # Only pcapng has a place for names.
     named = addresses == "names" and suffix == "pcapng"
     assert flow.client.name == ("client.example" if named else "")
-    again = Capture.load(loaded.save(tmp_path / f"again.{suffix}", addresses=addresses))
-    assert [str(end) for end in (again.flows[0].client, again.flows[0].server)] == [str(flow.client), str(flow.server)]
+    again = Recording.load(loaded.save(tmp_path / f"again.{suffix}", addresses=addresses))
+    assert [str(end) for end in (again.connections[0].client, again.connections[0].server)] == [
+        str(flow.client),
+        str(flow.server),
+    ]
 
 
 def test_wireshark_dissects_a_saved_capture_at_once(capture, tmp_path):
@@ -187,11 +193,11 @@ def test_wireshark_dissects_a_saved_capture_at_once(capture, tmp_path):
 
 def test_a_saved_capture_keeps_the_key_log(capture, tmp_path):
     capture.keylog = "CLIENT_RANDOM " + "ab" * 32 + " " + "cd" * 48 + "\n"
-    assert Capture.load(capture.save(tmp_path / "saved.pcapng")).keylog == capture.keylog
+    assert Recording.load(capture.save(tmp_path / "saved.pcapng")).keylog == capture.keylog
 
 
 def test_load_gives_the_class_that_was_asked(capture, tmp_path):
-    class Face(Capture):
+    class Face(Recording):
         pass
 
     assert type(Face.load(capture.save(tmp_path / "saved.pcap"))) is Face
@@ -201,13 +207,13 @@ def test_the_comment_of_a_foreign_file_names_nobody(capture, tmp_path):
     from labkit.wire import pcap
 
     pcap.write(tmp_path / "foreign.pcapng", capture.frames, comment="127.0.0.1 bank.example")
-    (flow,) = Capture.load(tmp_path / "foreign.pcapng").flows
+    (flow,) = Recording.load(tmp_path / "foreign.pcapng").connections
     assert flow.server.name == flow.client.name == ""
 
 
 def test_public_captures_load(shared_captures):
-    capture = Capture.load(shared_captures / "zeek_smtp.pcap")
-    assert capture.flows
+    capture = Recording.load(shared_captures / "zeek_smtp.pcap")
+    assert capture.connections
     assert len(capture.packets) == len(capture.frames)
 
 
@@ -225,26 +231,26 @@ def test_unknown_addresses_are_one_sentence(capture, tmp_path):
 
 def test_what_cannot_be_loaded_is_one_sentence(tmp_path):
     with pytest.raises(BadCapture):
-        Capture.load(tmp_path / "missing.pcap")
+        Recording.load(tmp_path / "missing.pcap")
 
 
 def test_a_capture_may_outlive_its_network(contexts, live_or_tap):
     with Network() as network:
         listener = network.listen(Echo)
-        capture = network.record(live_or_tap)
+        capture = Recording(network.record(live_or_tap))
         capture.start()
         client = Client(listener, contexts)
         client.ask(b"hello")
     client.close()
     capture.stop()
     capture.stop()
-    (flow,) = capture.flows
+    (flow,) = capture.connections
     assert flow.client_stream.data == b"hello\r\n"
     assert flow.closed
 
 
 def test_a_capture_records_once(network):
-    capture = network.record("tap")
+    capture = Recording(network.record("tap"))
     with capture:
         pass
     with pytest.raises(LabError, match="records once"):
@@ -252,7 +258,7 @@ def test_a_capture_records_once(network):
 
 
 def test_a_file_is_not_recorded(capture, tmp_path):
-    with pytest.raises(LabError, match="is not recorded"), Capture.load(capture.save(tmp_path / "saved.pcap")):
+    with pytest.raises(LabError, match="is not recorded"), Recording.load(capture.save(tmp_path / "saved.pcap")):
         pass
 
 
