@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from labkit.capture import Capture
     from labkit.errors import LabError
     from labkit.exchanges import Comparison, Exchange, compare, exchange
-    from labkit.lessons.tutor import check, hint, predict, progress, resume, reveal
+    from labkit.lessons.session import check, hint, predict, progress, resume, reveal
     from labkit.mail.accounts import Account
     from labkit.mail.certificates import Certificate
     from labkit.mail.client import MailClient
@@ -66,7 +66,7 @@ _HOMES = {
     "labkit.capture": ("Capture",),
     "labkit.errors": ("LabError",),
     "labkit.exchanges": ("Comparison", "Exchange", "compare", "exchange"),
-    "labkit.lessons.tutor": ("check", "hint", "predict", "progress", "resume", "reveal"),
+    "labkit.lessons.session": ("check", "hint", "predict", "progress", "resume", "reveal"),
     "labkit.mail.accounts": ("Account",),
     "labkit.mail.certificates": ("Certificate",),
     "labkit.mail.client": ("MailClient",),

@@ -1,23 +1,63 @@
 """What a learner's own captures show: the questions that lessons put to them.
 
-The truth of a check comes from here, so it comes from the wire. A learner may hand in any capture at all: what one does not
-show is said in a sentence (Missing), never in a traceback.
+The truth of a check comes from here, so it comes from the wire, and it is found in fields and never in words that are
+translated. A learner may hand in any capture at all: what one does not show is said in a sentence (Missing), never in a
+traceback.
 """
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from labkit.capture import Capture
 from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.exposure import Fact, Verdict
+from labkit.decode.protocol import Service
 from labkit.decode.protocols import POP3, SMTP, SMTPS
 from labkit.decode.spans import Span, leaves
+from labkit.decode.tls.names import ALERT
+from labkit.decode.tls.session import Record
 from labkit.errors import LabError
+from labkit.provider import Provider
 from labkit.texts import _
 from labkit.wire.flows import Side
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a learner handed to `reveal`, in order. Whoever asks knows from the experiment's `takes` what is there."""
+
+    given: tuple[object, ...] = ()
+
+    def all(self, kind: type[T]) -> tuple[T, ...]:
+        """Whatever is of one kind."""
+        return tuple(item for item in self.given if isinstance(item, kind))
+
+    @property
+    def captures(self) -> tuple[Capture, ...]:
+        """The captures."""
+        return self.all(Capture)
+
+    @property
+    def capture(self) -> Capture:
+        """The capture, or the first of several."""
+        return self.captures[0]
+
+    @property
+    def provider(self) -> Provider:
+        """The provider, or the first of several."""
+        return self.all(Provider)[0]
+
+
+def named(kind: type) -> str:
+    """What a learner calls a thing of this kind, with its article."""
+    names = {Capture: _("a capture"), Provider: _("a provider")}
+    return names.get(kind) or _("a {kind} object").format(kind=kind.__name__)
 
 
 class Missing(LabError):
@@ -32,6 +72,11 @@ class Turn:
     answered: Line
 
     @property
+    def lines(self) -> tuple[Line, Line]:
+        """Both."""
+        return self.asked, self.answered
+
+    @property
     def verb(self) -> str:
         """The client's first word, in upper case."""
         return self.asked.text.partition(" ")[0].upper()
@@ -40,6 +85,11 @@ class Turn:
     def code(self) -> str:
         """The reply's first three characters: SMTP's code, or POP3's +OK."""
         return self.answered.text[:3]
+
+
+def lines_of(told: Iterable[Turn]) -> list[Line]:
+    """The lines of commands and their answers, in order."""
+    return [line for turn in told for line in turn.lines]
 
 
 def smtp_flows(capture: Capture) -> tuple[Dissection, ...]:
@@ -75,6 +125,19 @@ def _turns(flow: Dissection) -> Iterator[Turn]:
         elif asked is not None:
             yield Turn(asked, line)
             asked = None
+
+
+def first_smtp(capture: Capture) -> Dissection:
+    """The first SMTP connection in the clear in which something was said. Raises Missing."""
+    found = next((flow for flow in smtp_flows(capture) if flow.lines), None)
+    if found is None:
+        raise Missing(_("In this capture nobody spoke SMTP in the clear."))
+    return found
+
+
+def sends(capture: Capture) -> bool:
+    """Whether somebody called a server for sending."""
+    return any(flow.protocol.service is Service.SENDING for flow in capture.flows)
 
 
 def was_sent(capture: Capture) -> bool:
@@ -134,7 +197,7 @@ def policy_on_the_wire(capture: Capture) -> str:
     A POP3 login before the sending is taken for POP before SMTP: nothing else on the wire tells it from plaintext.
     """
     numbered = list(enumerate(capture.flows))
-    sent = next(((n, flow) for n, flow in numbered if flow.protocol in {SMTP, SMTPS}), None)
+    sent = next(((n, flow) for n, flow in numbered if flow.protocol.service is Service.SENDING), None)
     if sent is None:
         raise Missing(_("In this capture nobody tried to send a letter."))
     number, flow = sent
@@ -152,6 +215,16 @@ def policy_on_the_wire(capture: Capture) -> str:
 def verdict(capture: Capture, fact: Fact) -> Verdict:
     """How much of a fact the capture gives away."""
     return capture.findings[fact].verdict
+
+
+def password(capture: Capture) -> Verdict:
+    """How much of a password the capture gives away."""
+    return verdict(capture, Fact.PASSWORD)
+
+
+def in_words(capture: Capture, fact: Fact) -> str:
+    """How much of a fact the capture gives away, as the reader calls it."""
+    return _(verdict(capture, fact).value)
 
 
 def value(capture: Capture, fact: Fact) -> str:
@@ -204,6 +277,51 @@ def every_span(*conversations: Dissection) -> Iterator[Span]:
         waiting.extend(reversed(span.children))
 
 
+def values(talks: Iterable[Dissection], field: str) -> list[str]:
+    """What a field of the spans holds in these conversations, in order."""
+    return [span.value for span in every_span(*talks) if span.field == field]
+
+
+def first_span(talks: Iterable[Dissection], field: str, missing: str) -> Span:
+    """The first span of a field in these conversations. Raises Missing with this sentence."""
+    found = next((span for span in every_span(*talks) if span.field == field), None)
+    if found is None:
+        raise Missing(missing)
+    return found
+
+
+def card(line: Line) -> str:
+    """A line as it stands on a card: who says it, and what."""
+    return f"{'C' if line.side is Side.CLIENT else 'S'}: {line.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsLine:
+    """A TLS record: its line in the dialogue, its bytes, and the handshake messages that begin in it in the clear."""
+
+    record: Record
+    line: Line
+    octets: bytes
+    messages: tuple[str, ...]
+
+    @property
+    def is_alert(self) -> bool:
+        """Whether it is an alert in the clear."""
+        return self.record.content_type == ALERT and not self.record.encrypted
+
+
+def tls_lines(capture: Capture) -> Iterator[TlsLine]:
+    """The TLS records of every connection, in the order of the wire."""
+    for flow in capture.flows:
+        lines = {(line.side, line.start): line for line in flow.lines if line.kind is LineKind.TLS}
+        for record in flow.session.records if flow.session else ():
+            stream = flow.client_stream if record.side is Side.CLIENT else flow.server_stream
+            begun = (span for span in leaves(flow.spans(record.side)) if span.field == "tls.handshake.type")
+            messages = tuple(span.value for span in begun if record.start <= span.start < record.end)
+            octets = stream.data[record.start : record.end]
+            yield TlsLine(record, lines[record.side, record.start], octets, messages)
+
+
 def opened(capture: Capture) -> tuple[Dissection, ...]:
     """What the keys that came with a capture open of it, a conversation for each connection. Raises Missing."""
     unlocked = capture.unlock() if capture.keylog else capture
@@ -215,8 +333,7 @@ def opened(capture: Capture) -> tuple[Dissection, ...]:
 
 def holds_a_letter(capture: Capture) -> bool:
     """Whether a client said something inside TLS that is as long as a letter, and longer than any step of a login."""
-    sessions = (flow.session for flow in capture.flows)
-    records = (record for session in sessions if session for record in session.records)
+    records = (record for flow in capture.flows if flow.session for record in flow.session.records)
     return any(
         record.encrypted and record.side is Side.CLIENT and record.end - record.start > _LONGER for record in records
     )

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from io import StringIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from markupsafe import Markup
 
@@ -120,8 +120,8 @@ class Progress(View):
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """The table's rows: every step that asks something, of the lessons that were begun."""
         begun = {step.partition("-")[0] for entries in self.learners.values() for step in entries}
-        lessons = filter(None, map(course.lesson, (number for number in course.numbers() if number in begun)))
-        steps = [step for lesson in lessons for step in lesson.steps if isinstance(step, Exercise) or step.choices]
+        lessons = (course.steps(number) for number in course.numbers() if number in begun)
+        steps = [step for lesson in lessons for step in lesson if isinstance(step, Exercise) or step.truth]
         if len(self.learners) > 1:
             return tuple(_class_row(step.id, isinstance(step, Experiment), self._entries(step.id)) for step in steps)
         return tuple(_row(step.id, isinstance(step, Experiment), self._entries(step.id)[0]) for step in steps)
@@ -205,18 +205,21 @@ def _learners(path: Path) -> dict[str, Entries]:
         raise BadProgress(message.format(path=path)) from None
 
 
-def _entries(saved: Mapping[str, Mapping[str, Any]]) -> Entries:
+def _entries(saved: Mapping[str, Mapping[str, object]]) -> Entries:
     return {str(step): _entry(entry) for step, entry in saved.items()}
 
 
-def _entry(saved: Mapping[str, Any]) -> Entry:
+def _entry(saved: Mapping[str, object]) -> Entry:
+    misconceptions = saved["misconceptions"]
+    if not isinstance(misconceptions, list):
+        raise TypeError
     return Entry(
         prediction=str(saved["prediction"]),
         wire=str(saved["wire"]),
-        result=Result(saved["result"]),
+        result=Result(str(saved["result"])),
         tries=_count(saved["tries"]),
         hints=_count(saved["hints"]),
-        misconceptions=[str(name) for name in saved["misconceptions"]],
+        misconceptions=[str(name) for name in misconceptions],
     )
 
 

@@ -1,89 +1,68 @@
 """What a lesson is made of: experiments, which bind what a learner recorded, and exercises, which are judged by it.
 
-Lessons are data in these classes, one module each in `course/`. A step's functions get the evidence as positional
-arguments; they raise Missing (lessons/evidence.py) when it does not show what the step is about.
+What a step asks stands in its notebook alone. Here is how the wire answers: letters, truths, findings, mistakes and hints,
+as data, one module of `course/` a lesson. A step's functions get its evidence; they raise Missing (lessons/evidence.py) when
+that does not show what the step is about. Sentences are marked by N_ and translated where they are told.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from labkit.capture import Capture
 from labkit.decode.dissection import Line
-from labkit.lessons.kinds import Kind
-from labkit.provider import Provider
+from labkit.lessons.answers import AnswerKind
+from labkit.lessons.evidence import Evidence
 from labkit.texts import _
 
+Sentence = str | Callable[[Evidence], str]
 
-def _no_lines(*evidence: Any) -> Iterable[Line]:
+
+def told(sentence: Sentence, seen: Evidence) -> str:
+    """A sentence in the reader's language: a fixed one, or one that is made from the evidence."""
+    return _(sentence) if isinstance(sentence, str) else sentence(seen)
+
+
+def _no_lines(_seen: Evidence) -> Iterable[Line]:
     return ()
-
-
-def _nothing(*evidence: Any) -> str:
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A question that the wire answers.
+    """A question that the wire answers; without a truth it asks nothing and only binds the evidence.
 
-    section: the notebook's heading under which it stands. takes: what `reveal` is given. truth: the letter of the choice
-    that the evidence makes true. found: what the wire shows, in a sentence. lines: the lines that prove it. replies: what to
-    say to a prediction that was wrong, by its letter. Without a question it only binds the evidence, and truth gives "".
+    takes: what `reveal` is given. truth: the letter of the choice that the evidence makes true. found: what the wire shows,
+    in one sentence or in one for each letter. lines: those that prove it. replies: to a wrong prediction, by its letter.
     """
 
     id: str
-    section: str
-    takes: tuple[type, ...]
-    found: Callable[..., str]
-    question: str = ""
-    choices: Mapping[str, str] = field(default_factory=dict)
-    truth: Callable[..., str] = _nothing
+    found: Sentence | Mapping[str, str]
+    takes: tuple[type, ...] = (Capture,)
+    letters: str = "abc"
+    truth: Callable[[Evidence], str] | None = None
     replies: Mapping[str, str] = field(default_factory=dict)
-    lines: Callable[..., Iterable[Line]] = _no_lines
+    lines: Callable[[Evidence], Iterable[Line]] = _no_lines
 
-
-@dataclass(frozen=True, slots=True)
-class Misconception:
-    """A known way to be wrong. when: called with the answer and the evidence. says: the diagnosis for the learner."""
-
-    name: str
-    when: Callable[..., bool]
-    says: str
+    def finding(self, letter: str, seen: Evidence) -> str:
+        """What the wire shows, when it makes this letter true."""
+        return told(self.found[letter] if isinstance(self.found, Mapping) else self.found, seen)
 
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
     """Something to find out or to make.
 
-    needs: the experiment whose evidence it is judged by; None where the answer is the evidence. why: what a right answer is
-    told. misconceptions: the first that fits is told. hints: from gentle to nearly telling. where: the place to look at.
+    needs: the experiment whose evidence it is judged by; None where the answer is the evidence. answer: its kind, with the
+    mistakes that it knows; says: what each of them is told. why: what a right answer is told. hints: from gentle to nearly
+    telling. where: the place to look at.
     """
 
     id: str
-    section: str
-    needs: str | None
-    task: str
-    kind: Kind
-    why: Callable[..., str]
-    misconceptions: tuple[Misconception, ...]
+    answer: AnswerKind
+    why: Sentence
+    says: Mapping[str, str]
     hints: tuple[str, ...]
     where: str
+    needs: str | None = None
 
 
 Step = Experiment | Exercise
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """A lesson's steps, in the order of its notebook."""
-
-    number: str
-    title: str
-    steps: tuple[Step, ...] = field(default=())
-
-
-def takes_in_words(experiment: Experiment) -> str:
-    """What an experiment's `reveal` is given, such as "a provider and a capture"."""
-    names = {Capture: _("a capture"), Provider: _("a provider")}
-    return _(" and ").join(names.get(kind) or _("what the cells before it made") for kind in experiment.takes)

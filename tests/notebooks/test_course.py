@@ -15,7 +15,7 @@ import pytest
 
 import labkit
 from labkit.lessons import course
-from labkit.lessons.steps import Exercise
+from labkit.lessons.steps import Exercise, Experiment, Step
 from tests.notebooks import lessons
 from tests.notebooks.execute import spoilers
 from tests.notebooks.solutions import exercise_of, shown
@@ -35,11 +35,15 @@ class Notebook:
         self.cells = nbformat.read(path, as_version=4).cells
         self.code = [cell for cell in self.cells if cell.cell_type == "code"]
         self.prose = [cell.source for cell in self.cells if cell.cell_type == "markdown"]
-        self.lesson = course.lesson(path.name[:2])
+        self.steps = course.steps(path.name[:2])
 
     @property
     def head(self) -> str:
         return self.cells[0].source
+
+    def asking(self, step: Step) -> list[str]:
+        """The texts that ask a step's question."""
+        return [text for text in self.prose if re.search(rf"^\*\*\w.* \({step.id}\)[.,]", text, re.MULTILINE)]
 
     @property
     def flat(self) -> str:
@@ -165,28 +169,35 @@ def ends_by_making(book: Notebook) -> Iterator[str]:
         yield "the last code cell is a check"
 
 
-def asks_what_its_steps_ask(book: Notebook) -> Iterator[str]:
-    """The prose has each step's own words before its cell, so that the two cannot drift apart."""
-    for step in book.lesson.steps if book.lesson else ():
-        if f"## {step.section}" not in "\n".join(book.prose).splitlines():
-            yield f"{step.id}: no heading {step.section!r}"
-        asked = (
-            [step.task]
-            if isinstance(step, Exercise)
-            else [step.question, *(f"{k}) {v}" for k, v in step.choices.items())]
+def offers_the_letters_that_its_steps_know(book: Notebook) -> Iterator[str]:
+    """The choices stand in the text that asks, or, as texts to try out, in a cell."""
+    tried = "".join(re.findall(r'"([a-z])": ', "".join(cell.source for cell in book.code)))
+    for step in book.steps:
+        letters = (
+            step.letters * bool(step.truth) if isinstance(step, Experiment) else getattr(step.answer, "letters", "")
         )
-        yield from (f"{step.id}: the text does not say {text!r}" for text in asked if flat(text) not in book.flat)
+        offered = "".join(re.findall(r"^- ([a-z])\) ", "\n".join(book.asking(step)), re.MULTILINE))
+        if letters not in {offered, offered or tried}:
+            yield f"{step.id}: the text offers {offered!r}, its step knows {letters!r}"
+
+
+def marks_every_question(book: Notebook) -> Iterator[str]:
+    """Feedback points at what is asked by the step's id."""
+    for step in book.steps:
+        asks = isinstance(step, Exercise) or step.truth
+        if asks and len(book.asking(step)) != 1:
+            yield f"{step.id}: no text, or more than one, says **… ({step.id}).**"
 
 
 def runs_every_step_in_order(book: Notebook) -> Iterator[str]:
     source = "\n".join(cell.source for cell in book.code)
     called = re.findall(r'labkit\.(predict|reveal|check)\("([\w-]+)"', source)
     wanted = []
-    for step in book.lesson.steps if book.lesson else ():
+    for step in book.steps:
         if isinstance(step, Exercise):
             wanted.append(("check", step.id))
         else:
-            wanted += [("predict", step.id)] * bool(step.choices) + [("reveal", step.id)]
+            wanted += [("predict", step.id)] * bool(step.truth) + [("reveal", step.id)]
     if called != wanted:
         yield f"its calls are {called}, its steps want {wanted}"
 
@@ -231,7 +242,8 @@ RULES: list[Callable[[Notebook], Iterator[str]]] = [
     describes_its_figures,
     hides_what_would_spoil_a_prediction,
     ends_by_making,
-    asks_what_its_steps_ask,
+    marks_every_question,
+    offers_the_letters_that_its_steps_know,
     runs_every_step_in_order,
     can_be_graded,
 ]

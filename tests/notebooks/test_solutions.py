@@ -11,11 +11,11 @@ import nbformat
 import pytest
 
 from labkit.lessons import course
-from labkit.lessons.steps import Exercise, Lesson
+from labkit.lessons.steps import Exercise
 from tests.notebooks import lessons
 from tests.notebooks.solutions import BLANK, SOLUTION, Judged, answers, page, rehearse
 
-WITH_STEPS = [path for path in lessons() if course.lesson(path.name[:2])]
+WITH_STEPS = [path for path in lessons() if course.steps(path.name[:2])]
 QUOTED = re.compile(r"`([^`\n]+)`")
 REPLY_CODE = re.compile(r"(?<![\w,.-])([2-5][0-5]\d)(?!\w|[,.-]\w)")
 NOT_ON_THE_WIRE = re.compile(r"RFC \d+|port \d+|ports \d+(?:(?:,| and| or) \d+)*")
@@ -23,14 +23,8 @@ NOT_ON_THE_WIRE = re.compile(r"RFC \d+|port \d+|ports \d+(?:(?:,| and| or) \d+)*
 each_lesson = pytest.mark.parametrize("notebook", WITH_STEPS, ids=lambda path: path.stem)
 
 
-def steps(notebook: Path) -> Lesson:
-    found = course.lesson(notebook.name[:2])
-    assert found
-    return found
-
-
 def exercises(notebook: Path) -> list[Exercise]:
-    return [step for step in steps(notebook).steps if isinstance(step, Exercise)]
+    return [step for step in course.steps(notebook.name[:2]) if isinstance(step, Exercise)]
 
 
 @functools.cache
@@ -45,9 +39,7 @@ def flat(text: str) -> str:
 @each_lesson
 def test_the_teachers_page_knows_a_solution_and_every_misconception(notebook: Path) -> None:
     known = sorted((answer.exercise, answer.name) for answer in answers(notebook))
-    names = [
-        (step.id, name) for step in exercises(notebook) for name in (SOLUTION, *(m.name for m in step.misconceptions))
-    ]
+    names = [(step.id, name) for step in exercises(notebook) for name in (SOLUTION, *step.says)]
     assert known == sorted(names), page(notebook).name
 
 
@@ -61,7 +53,7 @@ def test_a_blank_is_not_yet_and_a_solution_is_right(notebook: Path) -> None:
 
 @each_lesson
 def test_each_misconception_gets_its_own_diagnosis(notebook: Path) -> None:
-    says = {(step.id, item.name): item.says for step in exercises(notebook) for item in step.misconceptions}
+    says = {(step.id, name): text for step in exercises(notebook) for name, text in step.says.items()}
     wrong = [judged for judged in rehearsed(notebook)[0] if judged.answer.name not in {BLANK, SOLUTION}]
     assert len(set(says.values())) == len(says) == len(wrong)
     for judged in wrong:
@@ -74,6 +66,6 @@ def test_what_the_prose_quotes_is_in_the_cells_or_in_what_they_show(notebook: Pa
     cells = nbformat.read(notebook, as_version=4).cells
     seen = flat("\n".join(cell.source for cell in cells if cell.cell_type == "code") + rehearsed(notebook)[1])
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-    quoted = [fragment for fragment in QUOTED.findall(prose) if not fragment.startswith("labkit.")]
+    quoted = [text.removesuffix(".exposure") for text in QUOTED.findall(prose) if not text.startswith("labkit.")]
     codes = REPLY_CODE.findall(NOT_ON_THE_WIRE.sub("", prose))
     assert [fragment for fragment in (*quoted, *codes) if flat(fragment) not in seen] == []

@@ -1,4 +1,4 @@
-"""Lesson 06, STARTTLS and stripping it: what its notebook asks, and how the wire answers."""
+"""Lesson 06, STARTTLS and stripping it: how the wire answers what its notebook asks."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,11 +6,16 @@ from labkit.capture import Capture
 from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.exposure import Fact, Verdict
 from labkit.decode.protocols import POP3S, SMTPS
+from labkit.lessons.answers import Choice, Labels, Made, Number
 from labkit.lessons.evidence import (
+    Evidence,
     Missing,
     holds_a_letter,
+    in_words,
+    lines_of,
     login_lines,
     opened,
+    password,
     pop3_flows,
     pop3_turns,
     sendings,
@@ -19,56 +24,249 @@ from labkit.lessons.evidence import (
     value,
     verdict,
 )
-from labkit.lessons.kinds import Choice, Labels, Number, Proof
-from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
+from labkit.lessons.steps import Exercise, Experiment, Step
 from labkit.mail.policy import Security
 from labkit.provider import Provider
-from labkit.texts import _
+from labkit.texts import N_, _
 from labkit.wire.flows import Side
 
-
-def lesson() -> Lesson:
-    """The lesson, in the reader's language."""
-    steps = (
-        _upgrade(),
-        _inside(),
-        _hasty(),
-        _strip(),
-        _insist(),
-        _cafe(),
-        _reason(),
-        _inject(),
-        _first_byte(),
-        _saved(),
-        _nothing_to_strip(),
-    )
-    return Lesson("06", _("Strip STARTTLS"), steps)
-
-
-# 1 The upgrade
-
-
-def _upgrade() -> Experiment:
-    return Experiment(
-        id="06-1",
-        section=_("1 Watch a connection change"),
-        takes=(Capture,),
-        question=_("hanako sends a letter with STARTTLS. What can somebody on the way read?"),
-        choices={
-            "a": _("Nothing: the connection is encrypted."),
-            "b": _("The first lines, up to the server's answer to STARTTLS."),
-            "c": _("Everything but the password."),
-        },
-        truth=_how_much_is_clear,
-        found=lambda capture: _("The last line in the clear is `{line}`. The password is {verdict}.").format(
-            line=_clear_lines(_upgraded(capture))[-1].text, verdict=_(verdict(capture, Fact.PASSWORD).value)
+STEPS: tuple[Step, ...] = (
+    Experiment(
+        "06-1",
+        truth=lambda seen: "b" if _upgraded(seen.capture) and _hides_the_sender(seen.capture) else "c",
+        found=lambda seen: _("The last line in the clear is `{line}`. The password is {verdict}.").format(
+            line=_clear_lines(_upgraded(seen.capture))[-1].text, verdict=in_words(seen.capture, Fact.PASSWORD)
         ),
-        lines=lambda capture: [line for line in _clear_lines(_upgraded(capture)) if _tells_of_the_upgrade(line)],
+        lines=lambda seen: [line for line in _clear_lines(_upgraded(seen.capture)) if _tells_of_the_upgrade(line)],
         replies={
-            "a": _("It becomes encrypted. To ask for that, both sides must first talk in the clear."),
-            "c": _("Once TLS has begun, all lines are inside it, not only those with secrets."),
+            "a": N_("It becomes encrypted. To ask for that, both sides must first talk in the clear."),
+            "c": N_("Once TLS has begun, all lines are inside it, not only those with secrets."),
         },
-    )
+    ),
+    Exercise(
+        "06-2",
+        needs="06-1",
+        answer=Labels(
+            lambda seen: _said(seen.capture),
+            ("clear", "tls"),
+            mistakes={
+                "starttls-inside": lambda answer, _seen: answer[1] == "tls",
+                "only-secrets": lambda answer, _seen: "clear" in answer[3:],
+                "one-greeting": lambda answer, _seen: answer[2] == "clear",
+            },
+        ),
+        why=N_("Two lines in the clear, and then everything inside, beginning with a second greeting."),
+        says={
+            "starttls-inside": N_("STARTTLS asks for TLS, so it cannot be inside it yet."),
+            "only-secrets": N_(
+                "TLS does not choose: what comes after the handshake is inside it, line by line, to the end."
+            ),
+            "one-greeting": N_(
+                "There are two greetings, one on either side of the handshake: the second is inside TLS."
+            ),
+        },
+        hints=(
+            N_("The handshake comes right after STARTTLS and its answer."),
+            N_("Nothing that was said in the clear counts any more after the handshake, so the program greets again."),
+        ),
+        where=N_("the lines that the experiment showed: they are all that was in the clear."),
+    ),
+    Experiment(
+        "06-3",
+        truth=lambda seen: "b" if password(seen.capture) is not Verdict.NOT_SENT else "a",
+        found=lambda seen: _(
+            "The server answered `{answer}`, and to somebody on the way the password is {verdict}: {password}."
+        ).format(
+            answer=login_lines(seen.capture, "PLAIN")[-1].text,
+            verdict=in_words(seen.capture, Fact.PASSWORD),
+            password=value(seen.capture, Fact.PASSWORD),
+        ),
+        lines=lambda seen: login_lines(seen.capture, "PLAIN"),
+        replies={
+            "a": N_("The server did not. Whoever listened on the way did."),
+            "c": N_("Base64 is a spelling and hides nothing (lesson 03)."),
+        },
+    ),
+    Experiment(
+        "06-4",
+        takes=(Capture, Capture),
+        truth=lambda seen: {Verdict.NOT_SENT: "a", Verdict.HIDDEN: "c"}.get(password(seen.capture), "b"),
+        found=lambda seen: _(
+            "Between program and machine the password is {seen}: {password}. Between machine and provider it is {real}."
+        ).format(
+            seen=in_words(seen.capture, Fact.PASSWORD),
+            password=value(seen.capture, Fact.PASSWORD),
+            real=in_words(seen.captures[1], Fact.PASSWORD),
+        ),
+        lines=lambda seen: [*_offers(seen.capture), *login_lines(seen.capture, "PLAIN")],
+        replies={
+            "a": N_("To this program nothing is missing: a server without TLS looks just like that."),
+            "c": N_("It only does so when the server offers it. That is what the word `if` in it says."),
+        },
+    ),
+    Exercise(
+        "06-5",
+        needs="06-4",
+        answer=Made(
+            Capture,
+            lambda capture, _seen: _insisted(capture),
+            mistakes={
+                "leaked": lambda capture, _seen: password(capture) in {Verdict.READABLE, Verdict.ENCODED},
+                "went-past": lambda capture, _seen: any(flow.tls for flow in capture.flows),
+                "named-itself": lambda capture, _seen: bool(sendings(capture)),
+                "no-greeting": lambda capture, _seen: (
+                    not turns(capture) or all(turn.verb == "QUIT" for turn in turns(capture))
+                ),
+            },
+        ),
+        why=N_("It greeted, saw no offer, and left. No mail today, but no password lost either."),
+        says={
+            "leaked": N_("The password crossed in the clear: the program logged in although nobody had started TLS."),
+            "went-past": N_(
+                "This program was offered TLS, so it spoke with the provider itself: connect to `middle.smtp_port`."
+            ),
+            "named-itself": N_("No password was said, but sender and recipient were on their way: stop before MAIL."),
+            "no-greeting": N_(
+                "It left before it had asked what the server offers: a program that insists greets first."
+            ),
+        },
+        hints=(
+            N_(
+                "Four lines: connect (to `middle.smtp_port`), `ehlo`, `starttls`, `login`. No `if`: let `starttls` "
+                "raise."
+            ),
+            N_(
+                "`smtplib` refuses to go on when STARTTLS is not offered; `suppress(smtplib.SMTPException)` passes "
+                "that over."
+            ),
+        ),
+        where=N_("the row `password` of `insisted.exposure`: it should say not sent."),
+    ),
+    Experiment(
+        "06-6",
+        takes=(Provider, Capture),
+        found=lambda seen: _(
+            "in the café he reads his mail, and so does everybody else: his password is {verdict}."
+        ).format(verdict=in_words(seen.capture, Fact.PASSWORD)),
+        lines=lambda seen: _pop3_login(seen.capture),
+    ),
+    Exercise(
+        "06-7",
+        needs="06-6",
+        answer=Choice(
+            "abcd",
+            lambda seen: (
+                "c" if seen.provider.policy.security is not Security.NONE and _pop3_login(seen.capture) else "d"
+            ),
+            mistakes={
+                "password": lambda answer, _seen: answer == "a",
+                "safe-network": lambda answer, _seen: answer == "b",
+                "the-provider": lambda answer, _seen: answer == "d",
+            },
+        ),
+        why=N_(
+            "No honest server of this provider takes his login like that. A program that suddenly works is a warning "
+            "too."
+        ),
+        says={
+            "password": N_(
+                "The password is the same in both places. At home the server refused before he had said it."
+            ),
+            "safe-network": N_(
+                "The provider sees nothing of the café's network. And whoever runs that network is inside it."
+            ),
+            "the-provider": N_(
+                "The provider's rule is the same everywhere: TLS first. It was kept in the café too, but by whom?"
+            ),
+        },
+        hints=(
+            N_("The provider insists on TLS, taro's program does not speak it, and still they understand each other."),
+            N_("Who stood between the two in the second half of the cell?"),
+        ),
+        where=N_("the cell of this part: to whose port does the program connect in the café?"),
+    ),
+    Experiment(
+        "06-8",
+        takes=(Capture, Capture),
+        truth=lambda seen: _what_became_of_it(seen.capture),
+        found=lambda seen: _inject_in_words(*seen.captures),
+        lines=lambda seen: [*_around(_upgraded(seen.capture)), *_after_stls(seen.captures[1])],
+        replies={
+            "a": N_("A careless server would. This one throws away what came too early."),
+            "c": N_(
+                "After STARTTLS nothing but TLS may come; a server that goes on talking in the clear breaks the "
+                "protocol."
+            ),
+        },
+    ),
+    Experiment(
+        "06-9",
+        takes=(Capture, Capture),
+        found=lambda seen: _first_byte_in_words(*seen.captures),
+    ),
+    Exercise(
+        "06-10",
+        needs="06-9",
+        answer=Number(
+            lambda seen: _trips(seen, 0) - _trips(seen, 1),
+            mistakes={
+                "all-of-one": lambda answer, seen: answer in {_trips(seen, 0), _trips(seen, 1)},
+                "the-wrong-way-round": lambda answer, seen: answer == _trips(seen, 1) - _trips(seen, 0),
+                "nothing": lambda answer, _seen: answer == 0,
+                "one-too-few": lambda answer, seen: answer == _trips(seen, 0) - _trips(seen, 1) - 1,
+                "one-too-many": lambda answer, seen: answer == _trips(seen, 0) - _trips(seen, 1) + 1,
+            },
+        ),
+        why=N_("The first `ehlo`, in the clear, and STARTTLS itself are not needed any more."),
+        says={
+            "all-of-one": N_("That is how many one of the two sessions takes. Take the difference."),
+            "the-wrong-way-round": N_("The other way round: the session that begins in the clear takes more."),
+            "nothing": N_("Both have a handshake, true. But one of them first has to ask for it."),
+            "one-too-few": N_("STARTTLS itself is one. But the program asked something else in the clear before it."),
+            "one-too-many": N_(
+                "One too many. The program waits for the server's first word in both sessions, and for a handshake too."
+            ),
+        },
+        hints=(
+            N_("`upgraded.cost.round_trips` is one number, `wrapped.cost.round_trips` the other."),
+            N_("`upgraded.cost.round_trips - wrapped.cost.round_trips`"),
+        ),
+        where=N_("the lines before the handshake in part 1: each question that waits for an answer is one round trip."),
+    ),
+    Exercise(
+        "06-11",
+        answer=Made(
+            Capture,
+            lambda capture, _seen: (
+                {flow.protocol for flow in capture.flows} == {SMTPS}
+                and password(capture) is Verdict.HIDDEN
+                and holds_a_letter(capture)
+            ),
+            mistakes={
+                "in-the-clear": lambda capture, _seen: (
+                    password(capture) in {Verdict.READABLE, Verdict.ENCODED, Verdict.GUESSABLE}
+                ),
+                "upgraded": lambda capture, _seen: any(flow.tls for flow in smtp_flows(capture)),
+                "read-instead": lambda capture, _seen: any(flow.protocol is POP3S for flow in capture.flows),
+                "not-sent": lambda capture, _seen: not holds_a_letter(capture),
+            },
+        ),
+        why=N_("The first byte belongs to TLS already. There is no line in the clear that somebody could take away."),
+        says={
+            "in-the-clear": N_("There is no TLS at all here: the login crossed the network for everybody."),
+            "upgraded": N_("The letter was inside TLS, but the offer was made in the clear, and can be taken away."),
+            "read-instead": N_("This connection cannot be stripped, but it only reads: let hanako send."),
+            "not-sent": N_(
+                "There was nothing to strip, and no letter either: the server refused, or the program gave up."
+            ),
+        },
+        hints=(
+            N_("It is another policy of the provider: `list(labkit.POLICIES)` names them."),
+            N_("The policy is `ssl`, as in the cell of this part's experiment."),
+        ),
+        where=N_("the first line of your capture: who speaks first, and what?"),
+    ),
+)
 
 
 def _upgraded(capture: Capture) -> Dissection:
@@ -79,50 +277,16 @@ def _upgraded(capture: Capture) -> Dissection:
     raise Missing(_("No SMTP connection in this capture was upgraded to TLS."))
 
 
+def _hides_the_sender(capture: Capture) -> bool:
+    return verdict(capture, Fact.SENDER) is Verdict.HIDDEN
+
+
 def _clear_lines(flow: Dissection) -> list[Line]:
     return [line for line in flow.lines if line.kind is not LineKind.TLS]
 
 
-def _how_much_is_clear(capture: Capture) -> str:
-    _upgraded(capture)
-    return "b" if verdict(capture, Fact.SENDER) is Verdict.HIDDEN else "c"
-
-
 def _tells_of_the_upgrade(line: Line) -> bool:
     return "STARTTLS" in line.text or line.text.lower().startswith("ehlo") or line.text.startswith("220 2")
-
-
-def _inside() -> Exercise:
-    return Exercise(
-        id="06-2",
-        section=_("1 Watch a connection change"),
-        needs="06-1",
-        task=_("Label what hanako's program said, line by line: clear or TLS."),
-        kind=Labels(_said, ("clear", "tls")),
-        why=lambda _capture: _("Two lines in the clear, and then everything inside, beginning with a second greeting."),
-        misconceptions=(
-            Misconception(
-                "starttls-inside",
-                lambda answer, _capture: answer[1] == "tls",
-                _("STARTTLS asks for TLS, so it cannot be inside it yet."),
-            ),
-            Misconception(
-                "only-secrets",
-                lambda answer, _capture: "clear" in answer[3:],
-                _("TLS does not choose: what comes after the handshake is inside it, line by line, to the end."),
-            ),
-            Misconception(
-                "one-greeting",
-                lambda answer, _capture: answer[2] == "clear",
-                _("There are two greetings, one on either side of the handshake: the second is inside TLS."),
-            ),
-        ),
-        hints=(
-            _("The handshake comes right after STARTTLS and its answer."),
-            _("Nothing that was said in the clear counts any more after the handshake, so the program greets again."),
-        ),
-        where=_("the lines that the experiment showed: they are all that was in the clear."),
-    )
 
 
 def _said(capture: Capture) -> Sequence[tuple[str, str]]:
@@ -138,230 +302,23 @@ def _said(capture: Capture) -> Sequence[tuple[str, str]]:
     return pieces
 
 
-# 2 Too hasty
-
-
-def _hasty() -> Experiment:
-    return Experiment(
-        id="06-3",
-        section=_("2 Be too hasty"),
-        takes=(Capture,),
-        question=_("A hasty program says AUTH before STARTTLS, and the server refuses. Is the password safe?"),
-        choices={
-            "a": _("Yes: the server did not take it."),
-            "b": _("No: it has crossed the network before the server could refuse."),
-            "c": _("Yes: it is spelled in base64."),
-        },
-        truth=lambda capture: "b" if verdict(capture, Fact.PASSWORD) is not Verdict.NOT_SENT else "a",
-        found=_hasty_in_words,
-        lines=lambda capture: login_lines(capture, "PLAIN"),
-        replies={
-            "a": _("The server did not. Whoever listened on the way did."),
-            "c": _("Base64 is a spelling and hides nothing (lesson 03)."),
-        },
-    )
-
-
-def _hasty_in_words(capture: Capture) -> str:
-    answer = login_lines(capture, "PLAIN")[-1].text
-    text = _("The server answered `{answer}`, and to somebody on the way the password is {verdict}: {password}.")
-    found = verdict(capture, Fact.PASSWORD)
-    return text.format(answer=answer, verdict=_(found.value), password=value(capture, Fact.PASSWORD))
-
-
-# 3 The offer taken away
-
-
-def _strip() -> Experiment:
-    return Experiment(
-        id="06-4",
-        section=_("3 Take the offer away"),
-        takes=(Capture, Capture),
-        question=_("The machine in the middle takes the offer of STARTTLS away. What does this program do?"),
-        choices={
-            "a": _("It notices that something is missing, and stops."),
-            "b": _("It logs in without TLS."),
-            "c": _("It starts TLS all the same."),
-        },
-        truth=lambda victim, _provider: _what_it_did(victim),
-        found=_strip_in_words,
-        lines=lambda victim, _provider: [*_offers(victim), *login_lines(victim, "PLAIN")],
-        replies={
-            "a": _("To this program nothing is missing: a server without TLS looks just like that."),
-            "c": _("It only does so when the server offers it. That is what the word `if` in it says."),
-        },
-    )
-
-
-def _what_it_did(victim: Capture) -> str:
-    """The letter of 06-4, from what became of the password."""
-    found = verdict(victim, Fact.PASSWORD)
-    return {Verdict.NOT_SENT: "a", Verdict.HIDDEN: "c"}.get(found, "b")
-
-
 def _offers(capture: Capture) -> list[Line]:
     """The greetings of the clients, and of what the servers then offer the two things that matter here."""
     lines = [line for flow in smtp_flows(capture) for line in _clear_lines(flow)]
     return [line for line in lines if line.text.startswith(("ehlo", "EHLO", "250-AUTH", "250-STARTTLS"))]
 
 
-def _strip_in_words(victim: Capture, provider: Capture) -> str:
-    text = _(
-        "Between program and machine the password is {seen}: {password}. Between machine and provider it is {real}."
-    )
-    return text.format(
-        seen=_(verdict(victim, Fact.PASSWORD).value),
-        password=value(victim, Fact.PASSWORD),
-        real=_(verdict(provider, Fact.PASSWORD).value),
-    )
-
-
-def _insist() -> Exercise:
-    return Exercise(
-        id="06-5",
-        section=_("3 Take the offer away"),
-        needs="06-4",
-        task=_("Record a program that insists on TLS: it meets the same machine and says nothing secret."),
-        kind=Proof(Capture, _("a capture"), lambda capture, *_before: _insisted(capture)),
-        why=lambda *_before: _("It greeted, saw no offer, and left. No mail today, but no password lost either."),
-        misconceptions=(
-            Misconception(
-                "leaked",
-                lambda capture, *_before: verdict(capture, Fact.PASSWORD) in {Verdict.READABLE, Verdict.ENCODED},
-                _("The password crossed in the clear: the program logged in although nobody had started TLS."),
-            ),
-            Misconception(
-                "went-past",
-                lambda capture, *_before: any(flow.tls for flow in capture.flows),
-                _("This program was offered TLS, so it spoke with the provider itself: connect to `middle.smtp_port`."),
-            ),
-            Misconception(
-                "named-itself",
-                lambda capture, *_before: bool(sendings(capture)),
-                _("No password was said, but sender and recipient were on their way: stop before MAIL."),
-            ),
-            Misconception(
-                "no-greeting",
-                lambda capture, *_before: not turns(capture) or all(turn.verb == "QUIT" for turn in turns(capture)),
-                _("It left before it had asked what the server offers: a program that insists greets first."),
-            ),
-        ),
-        hints=(
-            _(
-                "Four lines: connect (to `middle.smtp_port`), `ehlo`, `starttls`, `login`. No `if`: let `starttls` raise."
-            ),
-            _(
-                "`smtplib` refuses to go on when STARTTLS is not offered; `suppress(smtplib.SMTPException)` passes "
-                "that over."
-            ),
-        ),
-        where=_("the row `password` of `insisted.exposure`: it should say not sent."),
-    )
-
-
 def _insisted(capture: Capture) -> bool:
-    greeted = any(turn.verb == "EHLO" for turn in turns(capture))
     said = {turn.verb for turn in turns(capture)}
-    return (
-        greeted and not any(flow.tls for flow in capture.flows) and said <= {"EHLO", "STARTTLS", "QUIT", "NOOP", "RSET"}
-    )
-
-
-# 4 Taro's warning sign
-
-
-def _cafe() -> Experiment:
-    return Experiment(
-        id="06-6",
-        section=_("4 Read taro's warning sign"),
-        takes=(Provider, Capture),
-        found=lambda _provider, capture: _(
-            "in the café he reads his mail, and so does everybody else: his password is {verdict}."
-        ).format(verdict=_(verdict(capture, Fact.PASSWORD).value)),
-        lines=lambda _provider, capture: _pop3_login(capture),
-    )
+    innocent = "EHLO" in said and said <= {"EHLO", "STARTTLS", "QUIT", "NOOP", "RSET"}
+    return innocent and not any(flow.tls for flow in capture.flows)
 
 
 def _pop3_login(capture: Capture) -> Iterable[Line]:
     told = [turn for turn in pop3_turns(capture) if turn.verb in {"USER", "PASS"}]
     if not told:
         raise Missing(_("In this capture nobody logged in to read."))
-    return [line for turn in told for line in (turn.asked, turn.answered)]
-
-
-def _reason() -> Exercise:
-    return Exercise(
-        id="06-7",
-        section=_("4 Read taro's warning sign"),
-        needs="06-6",
-        task=_("Why does taro's program work in the café, and not at home?"),
-        kind=Choice(
-            {
-                "a": _("At home he mistyped his password."),
-                "b": _("The café's network is encrypted, so the provider asks for less."),
-                "c": _("Somebody in the café speaks TLS with the provider in his place."),
-                "d": _("In the café the provider lets everybody in without TLS."),
-            },
-            lambda provider, capture: "c" if _needs_tls(provider) and _pop3_login(capture) else "d",
-        ),
-        why=lambda *_evidence: _(
-            "No honest server of this provider takes his login like that. A program that suddenly works is a warning "
-            "too."
-        ),
-        misconceptions=(
-            Misconception(
-                "password",
-                lambda answer, *_evidence: answer == "a",
-                _("The password is the same in both places. At home the server refused before he had said it."),
-            ),
-            Misconception(
-                "safe-network",
-                lambda answer, *_evidence: answer == "b",
-                _("The provider sees nothing of the café's network. And whoever runs that network is inside it."),
-            ),
-            Misconception(
-                "the-provider",
-                lambda answer, *_evidence: answer == "d",
-                _("The provider's rule is the same everywhere: TLS first. It was kept in the café too, but by whom?"),
-            ),
-        ),
-        hints=(
-            _("The provider insists on TLS, taro's program does not speak it, and still they understand each other."),
-            _("Who stood between the two in the second half of the cell?"),
-        ),
-        where=_("the cell of this part: to whose port does the program connect in the café?"),
-    )
-
-
-def _needs_tls(provider: Provider) -> bool:
-    return provider.policy.security is not Security.NONE
-
-
-# 5 Injection
-
-
-def _inject() -> Experiment:
-    return Experiment(
-        id="06-8",
-        section=_("5 Slip a command in"),
-        takes=(Capture, Capture),
-        question=_("The NOOP arrives in the clear, behind STARTTLS. What does our server do with it?"),
-        choices={
-            "a": _("It carries it out inside TLS, as if the program had said it there."),
-            "b": _("It never carries it out."),
-            "c": _("It answers it in the clear, before TLS begins."),
-        },
-        truth=lambda smtp, _pop3: _what_became_of_it(smtp),
-        found=_inject_in_words,
-        lines=lambda smtp, pop3: [*_around(_upgraded(smtp)), *_after_stls(pop3)],
-        replies={
-            "a": _("A careless server would. This one throws away what came too early."),
-            "c": _(
-                "After STARTTLS nothing but TLS may come; a server that goes on talking in the clear breaks the "
-                "protocol."
-            ),
-        },
-    )
+    return lines_of(told)
 
 
 def _around(flow: Dissection) -> list[Line]:
@@ -407,18 +364,6 @@ def _inject_in_words(smtp: Capture, pop3: Capture) -> str:
     return text.format(commands=commands, replies=replies, refused=refused[0])
 
 
-# 6 TLS from the first byte
-
-
-def _first_byte() -> Experiment:
-    return Experiment(
-        id="06-9",
-        section=_("6 Begin with TLS"),
-        takes=(Capture, Capture),
-        found=_first_byte_in_words,
-    )
-
-
 def _first_byte_in_words(upgraded: Capture, wrapped: Capture) -> str:
     flow = _upgraded(upgraded)
     text = _("with STARTTLS {count} lines of SMTP crossed in the clear, with TLS from the first byte {none}.")
@@ -433,98 +378,5 @@ def _wrapped(capture: Capture) -> Dissection:
     raise Missing(_("No SMTP connection in this capture was inside TLS from the first byte."))
 
 
-def _saved() -> Exercise:
-    return Exercise(
-        id="06-10",
-        section=_("6 Begin with TLS"),
-        needs="06-9",
-        task=_("How many round trips does TLS from the first byte save for the same letter?"),
-        kind=Number(_trips_saved),
-        why=lambda *_captures: _("The first `ehlo`, in the clear, and STARTTLS itself are not needed any more."),
-        misconceptions=(
-            Misconception(
-                "all-of-one",
-                lambda answer, upgraded, wrapped: answer in {upgraded.cost.round_trips, wrapped.cost.round_trips},
-                _("That is how many one of the two sessions takes. Take the difference."),
-            ),
-            Misconception(
-                "the-wrong-way-round",
-                lambda answer, upgraded, wrapped: answer == wrapped.cost.round_trips - upgraded.cost.round_trips,
-                _("The other way round: the session that begins in the clear takes more."),
-            ),
-            Misconception(
-                "nothing",
-                lambda answer, *_captures: answer == 0,
-                _("Both have a handshake, true. But one of them first has to ask for it."),
-            ),
-            Misconception(
-                "one-too-few",
-                lambda answer, upgraded, wrapped: answer == _trips_saved(upgraded, wrapped) - 1,
-                _("STARTTLS itself is one. But the program asked something else in the clear before it."),
-            ),
-            Misconception(
-                "one-too-many",
-                lambda answer, upgraded, wrapped: answer == _trips_saved(upgraded, wrapped) + 1,
-                _(
-                    "One too many. The program waits for the server's first word in both sessions, and for a handshake too."
-                ),
-            ),
-        ),
-        hints=(
-            _("`upgraded.cost.round_trips` is one number, `wrapped.cost.round_trips` the other."),
-            _("`upgraded.cost.round_trips - wrapped.cost.round_trips`"),
-        ),
-        where=_("the lines before the handshake in part 1: each question that waits for an answer is one round trip."),
-    )
-
-
-def _trips_saved(upgraded: Capture, wrapped: Capture) -> int:
-    return upgraded.cost.round_trips - wrapped.cost.round_trips
-
-
-def _nothing_to_strip() -> Exercise:
-    return Exercise(
-        id="06-11",
-        section=_("6 Begin with TLS"),
-        needs=None,
-        task=_("Record hanako sending the letter over a connection that offers nothing to strip."),
-        kind=Proof(Capture, _("a capture"), _cannot_be_stripped),
-        why=lambda: _(
-            "The first byte belongs to TLS already. There is no line in the clear that somebody could take away."
-        ),
-        misconceptions=(
-            Misconception(
-                "in-the-clear",
-                lambda capture: (
-                    verdict(capture, Fact.PASSWORD) in {Verdict.READABLE, Verdict.ENCODED, Verdict.GUESSABLE}
-                ),
-                _("There is no TLS at all here: the login crossed the network for everybody."),
-            ),
-            Misconception(
-                "upgraded",
-                lambda capture: any(flow.tls is not None for flow in smtp_flows(capture)),
-                _("The letter was inside TLS, but the offer was made in the clear, and can be taken away."),
-            ),
-            Misconception(
-                "read-instead",
-                lambda capture: any(flow.protocol is POP3S for flow in capture.flows),
-                _("This connection cannot be stripped, but it only reads: let hanako send."),
-            ),
-            Misconception(
-                "not-sent",
-                lambda capture: not holds_a_letter(capture),
-                _("There was nothing to strip, and no letter either: the server refused, or the program gave up."),
-            ),
-        ),
-        hints=(
-            _("It is another policy of the provider: `list(labkit.POLICIES)` names them."),
-            _("The policy is `ssl`, as in the cell of this part's experiment."),
-        ),
-        where=_("the first line of your capture: who speaks first, and what?"),
-    )
-
-
-def _cannot_be_stripped(capture: Capture) -> bool:
-    protocols = {flow.protocol for flow in capture.flows}
-    hidden = verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN
-    return protocols == {SMTPS} and hidden and holds_a_letter(capture)
+def _trips(seen: Evidence, number: int) -> int:
+    return seen.captures[number].cost.round_trips

@@ -1,4 +1,4 @@
-"""Lesson 07, certificates: what its notebook asks, and how the wire answers."""
+"""Lesson 07, certificates: how the wire answers what its notebook asks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,63 +8,219 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from labkit.capture import Capture
-from labkit.decode.dissection import Line, LineKind
+from labkit.decode.dissection import Line
 from labkit.decode.exposure import Fact, Verdict
 from labkit.decode.protocols import POP3, SMTP
-from labkit.lessons.evidence import Missing, every_span, login_lines, value, verdict
-from labkit.lessons.kinds import Labels, Proof, WrongSetting
-from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
+from labkit.lessons.answers import Labels, Made, WrongSetting
+from labkit.lessons.evidence import Missing, every_span, login_lines, password, tls_lines, value
+from labkit.lessons.steps import Exercise, Experiment, Step
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
 from labkit.mail.settings import Settings
 from labkit.provider import Provider
-from labkit.texts import _
+from labkit.texts import N_, _
 
+_MENDED = ("server", "security", "login", "password", "verify_certificate", "outgoing_requires_authentication")
 
-def lesson() -> Lesson:
-    """The lesson, in the reader's language."""
-    steps = (
-        _refused(),
-        _look(),
-        _four(),
-        _stranger(),
-        _robbed(),
-        _padlock(),
-        _met(),
-        _setting(),
-        _mended(),
-    )
-    return Lesson("07", _("Break certificate checks"), steps)
-
-
-# 1 Three wrong certificates
-
-
-def _refused() -> Experiment:
-    return Experiment(
-        id="07-1",
-        section=_("1 Show a wrong certificate"),
+STEPS: tuple[Step, ...] = (
+    Experiment(
+        "07-1",
         takes=(Capture, Capture, Capture),
-        question=_("The server's certificate is wrong, and hanako's program checks it. How far does the program get?"),
-        choices={
-            "a": _("It logs in, and warns her afterwards."),
-            "b": _("It ends the handshake, and nothing of hers is sent."),
-            "c": _("It goes on without encryption."),
-        },
-        truth=_how_far,
-        found=_how_far_in_words,
-        lines=lambda *captures: [line for capture in captures for line in _alerts(capture)],
+        truth=lambda seen: _how_far(*seen.captures),
+        found=lambda seen: _how_far_in_words(*seen.captures),
+        lines=lambda seen: [line for capture in seen.captures for line in _alerts(capture)],
         replies={
-            "a": _("The check comes within the handshake, before the first word of SMTP."),
-            "c": _("Then anybody could switch the encryption off by showing a bad certificate."),
+            "a": N_("The check comes within the handshake, before the first word of SMTP."),
+            "c": N_("Then anybody could switch the encryption off by showing a bad certificate."),
         },
-    )
+    ),
+    Experiment(
+        "07-2",
+        takes=(Capture, Capture, Capture, Capture),
+        found=lambda seen: _look_in_words(*seen.captures),
+    ),
+    Exercise(
+        "07-3",
+        needs="07-2",
+        answer=Labels(
+            lambda seen: _pieces(*seen.captures),
+            ("good", "wrong name", "expired", "unknown issuer"),
+            mistakes={
+                "name-and-issuer": lambda answer, seen: _taken_for(
+                    answer, seen.captures, "unknown issuer", "wrong name"
+                ),
+                "old-is-good": lambda answer, seen: _taken_for(answer, seen.captures, "expired", "good"),
+                "any-issuer": lambda answer, seen: _taken_for(answer, seen.captures, "unknown issuer", "good"),
+                "any-name": lambda answer, seen: _taken_for(answer, seen.captures, "wrong name", "good"),
+            },
+        ),
+        why=N_("Three questions, and one wrong answer is enough: for whom, until when, issued by whom?"),
+        says={
+            "name-and-issuer": N_(
+                "The name that counts is whom the certificate is *for*. Who issued it is another question."
+            ),
+            "old-is-good": N_("One of those you call good was good once. Compare its last day with today."),
+            "any-issuer": N_("One of those you call good was issued by somebody whom hanako's program does not know."),
+            "any-name": N_("One of those you call good belongs to another server. Her program asked for mail.example."),
+        },
+        hints=(
+            N_("Each of the three wrong ones differs from the good one in a single part."),
+            N_("hanako's program wants mail.example, and trusts The lab's certificate authority alone."),
+        ),
+        where=N_("the table that this check shows while the answer is blank, line by line."),
+    ),
+    Experiment(
+        "07-4",
+        takes=(Provider, Capture),
+        truth=lambda seen: _how_much(seen.capture),
+        found=lambda seen: _(
+            "The stranger has the password, {password}, and the letter, {subject!r}. Letters that arrived: {count}."
+        ).format(
+            password=value(seen.capture, Fact.PASSWORD),
+            subject=value(seen.capture, Fact.SUBJECT),
+            count=sum(len(maildrop.messages()) for maildrop in seen.provider.maildrops.values()),
+        ),
+        lines=lambda seen: login_lines(seen.capture, "PLAIN"),
+        replies={
+            "a": N_("TLS encrypts for whoever is at the other end, and that is the stranger."),
+            "b": N_(
+                "That is what a listener gets. The stranger does more than listen: it is the one that the program "
+                "talks to."
+            ),
+        },
+    ),
+    Exercise(
+        "07-5",
+        needs="07-4",
+        answer=Made(
+            Capture,
+            lambda capture, _seen: _reads_of(capture, "taro"),
+            mistakes={
+                "wrong-port": lambda capture, _seen: password(capture) is Verdict.NOT_SENT and not _alerts(capture),
+                "check-on": lambda capture, _seen: password(capture) is Verdict.NOT_SENT,
+                "listener": lambda capture, _seen: password(capture) is Verdict.HIDDEN,
+                "sending": lambda capture, _seen: any(flow.protocol is SMTP for flow in capture.flows),
+                "hanakos": lambda capture, _seen: _reads_of(capture, "hanako"),
+            },
+        ),
+        why=N_("Another certificate, another protocol, and the same end: who does not check is robbed."),
+        says={
+            "wrong-port": N_(
+                "No certificate stopped it: a program that reads met a server for sending, or the other way round."
+            ),
+            "check-on": N_("The stranger read nothing: taro's program still checks, and left during the handshake."),
+            "listener": N_("That is what a listener sees. What the stranger reads is in `middle.read`."),
+            "sending": N_("Somebody sent here. Reading is POP3: `receive`, through `middle.pop3_port`."),
+            "hanakos": N_("This is hanako again. It is taro's turn."),
+        },
+        hints=(
+            N_("It is the line of the experiment with another name, `receive()` for `send(letter)`, and another port."),
+            N_('`provider.client("taro", pop3_port=middle.pop3_port, verify_certificate=False).receive()`'),
+        ),
+        where=N_("the rows login name and password of `robbed.exposure`."),
+    ),
+    Experiment(
+        "07-6",
+        takes=(Capture, Capture),
+        truth=lambda seen: _difference(*seen.captures),
+        found=lambda seen: _difference_in_words(*seen.captures),
+        replies={
+            "a": N_("It is, all the way to the stranger."),
+            "b": N_("The stranger can speak the newest TLS there is. That makes nobody the provider."),
+        },
+    ),
+    Exercise(
+        "07-7",
+        needs="07-6",
+        answer=Made(
+            Capture,
+            lambda capture, _seen: bool(_alerts(capture)) and password(capture) is Verdict.NOT_SENT,
+            mistakes={
+                "check-off": lambda capture, _seen: password(capture) in {Verdict.READABLE, Verdict.ENCODED},
+                "the-provider": lambda capture, _seen: password(capture) is Verdict.HIDDEN,
+            },
+        ),
+        why=N_("A handshake, an alert, and nothing to read. No mail today, and nothing lost."),
+        says={
+            "check-off": N_("The stranger has read the password again: the check is still off."),
+            "the-provider": N_(
+                "This login went through, unread: it is a listener's view of a session. Hand over `middle.read`."
+            ),
+        },
+        hints=(
+            N_("The check is on unless somebody switches it off."),
+            N_(
+                '`provider.client("hanako", smtp_port=middle.smtp_port).send(letter)` raises a LabError, which '
+                "`suppress` passes over."
+            ),
+        ),
+        where=N_("the last line of `met`: which alert does it show?"),
+    ),
+    Exercise(
+        "07-8",
+        needs="07-4",
+        answer=WrongSetting(
+            lambda seen: seen.provider.settings("taro", server="smtp.mail.example"),
+            lambda seen: seen.provider.settings("taro"),
+            mistakes={
+                "security": lambda answer, _seen: answer == "security",
+                "password": lambda answer, _seen: answer == "password",
+                "login": lambda answer, _seen: answer == "login",
+            },
+        ),
+        why=N_("The certificate is for mail.example. A name that is nearly right is another name."),
+        says={
+            "security": N_(
+                "SSL is what the provider wants. Without it the warning would be gone, and the protection with it."
+            ),
+            "password": N_("The password has nothing to do with it: the handshake ended before it was said."),
+            "login": N_(
+                "A wrong login name is refused by the server, inside TLS. Here the program refused, before that."
+            ),
+        },
+        hints=(
+            N_("The program says: made out to another name. Which of the settings is the name that it compared?"),
+            N_("Compare the table with the provider's letter, letter by letter."),
+        ),
+        where=N_("the provider's letter, and the table that this check shows while the answer is blank."),
+    ),
+    Exercise(
+        "07-9",
+        needs="07-4",
+        answer=Made(
+            Settings,
+            lambda settings, seen: all(
+                getattr(settings, name) == getattr(seen.provider.settings("taro"), name) for name in _MENDED
+            ),
+            mistakes={
+                "silenced": lambda settings, _seen: not settings.verify_certificate,
+                "no-tls": lambda settings, seen: settings.security != seen.provider.policy.security,
+                "still-wrong": lambda settings, seen: settings.server != seen.provider.settings("taro").server,
+                "not-taros": lambda settings, seen: settings.login != seen.provider.accounts["taro"].login,
+            },
+        ),
+        why=N_("The right name, TLS, and the check on: if a warning comes now, it is worth listening to."),
+        says={
+            "silenced": N_("No warning will come any more, not even when a stranger answers: the check is off."),
+            "no-tls": N_("Without TLS from the first byte no certificate is shown, and this provider does not answer."),
+            "still-wrong": N_(
+                "The server's name is still not the one in the certificate: the warning will come again."
+            ),
+            "not-taros": N_("Safe, but not taro's: these settings belong to another account."),
+        },
+        hints=(
+            N_("Change the setting that 07-8 found, and no other."),
+            N_('`provider.settings("taro")` has what the provider wants; what you add in the brackets overrules it.'),
+        ),
+        where=N_("`mended.server` and `mended.verify_certificate`."),
+    ),
+)
 
 
 def _how_far(*captures: Capture) -> str:
     if not all(flow.tls for capture in captures for flow in capture.flows) or not all(c.flows for c in captures):
         raise Missing(_("One of these captures does not hold a TLS handshake."))
-    found = {verdict(capture, Fact.PASSWORD) for capture in captures}
+    found = {password(capture) for capture in captures}
     if found == {Verdict.NOT_SENT}:
         return "b"
     return "a" if found <= {Verdict.NOT_SENT, Verdict.HIDDEN} else "c"
@@ -79,11 +235,7 @@ def _how_far_in_words(*captures: Capture) -> str:
 
 
 def _alerts(capture: Capture) -> list[Line]:
-    lines = [line for flow in capture.flows for line in flow.lines]
-    return [line for line in lines if line.kind is LineKind.TLS and line.text.startswith("alert")]
-
-
-# 2 Four certificates
+    return [tls.line for tls in tls_lines(capture) if tls.is_alert]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,59 +280,10 @@ def _shown(capture: Capture) -> _Shown:
     return _Shown(domains, issuer.rpartition("=")[2], until[:10])
 
 
-def _look() -> Experiment:
-    return Experiment(
-        id="07-2",
-        section=_("2 Read four certificates"),
-        takes=(Capture, Capture, Capture, Capture),
-        found=_look_in_words,
-    )
-
-
 def _look_in_words(*captures: Capture) -> str:
     shown = [_shown(capture) for capture in captures]
     text = _("{count} certificates in the clear, so anybody on the way can read them. The first one says: {words}.")
     return text.format(count=len(shown), words=shown[0].words)
-
-
-def _four() -> Exercise:
-    return Exercise(
-        id="07-3",
-        section=_("2 Read four certificates"),
-        needs="07-2",
-        task=_("Label the four certificates: good, wrong name, expired or unknown issuer."),
-        kind=Labels(_pieces, ("good", "wrong name", "expired", "unknown issuer")),
-        why=lambda *_captures: _(
-            "Three questions, and one wrong answer is enough: for whom, until when, issued by whom?"
-        ),
-        misconceptions=(
-            Misconception(
-                "name-and-issuer",
-                lambda answer, *captures: _taken_for(answer, captures, "unknown issuer", "wrong name"),
-                _("The name that counts is whom the certificate is *for*. Who issued it is another question."),
-            ),
-            Misconception(
-                "old-is-good",
-                lambda answer, *captures: _taken_for(answer, captures, "expired", "good"),
-                _("One of those you call good was good once. Compare its last day with today."),
-            ),
-            Misconception(
-                "any-issuer",
-                lambda answer, *captures: _taken_for(answer, captures, "unknown issuer", "good"),
-                _("One of those you call good was issued by somebody whom hanako's program does not know."),
-            ),
-            Misconception(
-                "any-name",
-                lambda answer, *captures: _taken_for(answer, captures, "wrong name", "good"),
-                _("One of those you call good belongs to another server. Her program asked for mail.example."),
-            ),
-        ),
-        hints=(
-            _("Each of the three wrong ones differs from the good one in a single part."),
-            _("hanako's program wants mail.example, and trusts The lab's certificate authority alone."),
-        ),
-        where=_("the table that this check shows while the answer is blank, line by line."),
-    )
 
 
 def _pieces(*captures: Capture) -> Sequence[tuple[str, str]]:
@@ -194,120 +297,14 @@ def _taken_for(answer: Sequence[str], captures: Sequence[Capture], truth: str, l
     return any(piece[1] == truth and given == label for given, piece in pairs)
 
 
-# 3 The stranger
-
-
-def _stranger() -> Experiment:
-    return Experiment(
-        id="07-4",
-        section=_("3 Let a stranger in between"),
-        takes=(Provider, Capture),
-        question=_(
-            "The stranger shows a certificate that it made itself. hanako's program does not check. All is encrypted. "
-            "What does the stranger read?"
-        ),
-        choices={
-            "a": _("Nothing: TLS encrypts."),
-            "b": _("Names and sizes, but not the password."),
-            "c": _("Everything."),
-        },
-        truth=lambda _provider, read: _how_much(read),
-        found=_read_in_words,
-        lines=lambda _provider, read: login_lines(read, "PLAIN"),
-        replies={
-            "a": _("TLS encrypts for whoever is at the other end, and that is the stranger."),
-            "b": _(
-                "That is what a listener gets. The stranger does more than listen: it is the one that the program talks to."
-            ),
-        },
-    )
-
-
 def _how_much(read: Capture) -> str:
-    return {Verdict.NOT_SENT: "a", Verdict.HIDDEN: "b", Verdict.SIZE_ONLY: "b"}.get(verdict(read, Fact.PASSWORD), "c")
-
-
-def _read_in_words(provider: Provider, read: Capture) -> str:
-    password, subject = value(read, Fact.PASSWORD), value(read, Fact.SUBJECT)
-    arrived = sum(len(maildrop.messages()) for maildrop in provider.maildrops.values())
-    text = _("The stranger has the password, {password}, and the letter, {subject!r}. Letters that arrived: {count}.")
-    return text.format(password=password, subject=subject, count=arrived)
-
-
-def _robbed() -> Exercise:
-    return Exercise(
-        id="07-5",
-        section=_("3 Let a stranger in between"),
-        needs="07-4",
-        task=_("Let taro's careless program read his mail through the stranger, and hand over what the stranger read."),
-        kind=Proof(Capture, _("a capture"), lambda capture, *_before: _reads_of(capture, "taro")),
-        why=lambda *_before: _(
-            "Another certificate, another protocol, and the same end: who does not check is robbed."
-        ),
-        misconceptions=(
-            Misconception(
-                "wrong-port",
-                lambda capture, *_before: verdict(capture, Fact.PASSWORD) is Verdict.NOT_SENT and not _alerts(capture),
-                _("No certificate stopped it: a program that reads met a server for sending, or the other way round."),
-            ),
-            Misconception(
-                "check-on",
-                lambda capture, *_before: verdict(capture, Fact.PASSWORD) is Verdict.NOT_SENT,
-                _("The stranger read nothing: taro's program still checks, and left during the handshake."),
-            ),
-            Misconception(
-                "listener",
-                lambda capture, *_before: verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN,
-                _("That is what a listener sees. What the stranger reads is in `middle.read`."),
-            ),
-            Misconception(
-                "sending",
-                lambda capture, *_before: any(flow.protocol is SMTP for flow in capture.flows),
-                _("Somebody sent here. Reading is POP3: `receive`, through `middle.pop3_port`."),
-            ),
-            Misconception(
-                "hanakos",
-                lambda capture, *_before: _reads_of(capture, "hanako"),
-                _("This is hanako again. It is taro's turn."),
-            ),
-        ),
-        hints=(
-            _("It is the line of the experiment with another name, `receive()` for `send(letter)`, and another port."),
-            _('`provider.client("taro", pop3_port=middle.pop3_port, verify_certificate=False).receive()`'),
-        ),
-        where=_("the rows login name and password of `robbed.exposure`."),
-    )
+    return {Verdict.NOT_SENT: "a", Verdict.HIDDEN: "b", Verdict.SIZE_ONLY: "b"}.get(password(read), "c")
 
 
 def _reads_of(capture: Capture, name: str) -> bool:
     reading = bool(capture.flows) and all(flow.protocol is POP3 for flow in capture.flows)
     known = capture.findings[Fact.LOGIN_NAME].value == name
-    return reading and known and verdict(capture, Fact.PASSWORD) is Verdict.READABLE
-
-
-# 4 The padlock
-
-
-def _padlock() -> Experiment:
-    return Experiment(
-        id="07-6",
-        section=_("4 Distrust the padlock"),
-        takes=(Capture, Capture),
-        question=_(
-            "A listener sees both: the session with the stranger, and a safe one with the provider. What is different?"
-        ),
-        choices={
-            "a": _("The one with the stranger is not encrypted."),
-            "b": _("The one with the stranger uses an older TLS."),
-            "c": _("Nothing that the exposure tells: both look equally safe."),
-        },
-        truth=lambda seen, safe: _difference(seen, safe),
-        found=_difference_in_words,
-        replies={
-            "a": _("It is, all the way to the stranger."),
-            "b": _("The stranger can speak the newest TLS there is. That makes nobody the provider."),
-        },
-    )
+    return reading and known and password(capture) is Verdict.READABLE
 
 
 def _difference(seen: Capture, safe: Capture) -> str:
@@ -330,127 +327,7 @@ def _difference_in_words(seen: Capture, safe: Capture) -> str:
         "{seen} here, {safe} there; the verdicts on {same} of {count} facts agree. The password is {verdict} in both."
     )
     same = sum(seen.findings[fact].verdict is safe.findings[fact].verdict for fact in Fact)
-    found = verdict(seen, Fact.PASSWORD)
-    if found is not verdict(safe, Fact.PASSWORD):
+    found = password(seen)
+    if found is not password(safe):
         raise Missing(_("In one of these captures the password is exposed, in the other it is not."))
     return text.format(seen=_version(seen), safe=_version(safe), same=same, count=len(Fact), verdict=_(found.value))
-
-
-def _met() -> Exercise:
-    return Exercise(
-        id="07-7",
-        section=_("4 Distrust the padlock"),
-        needs="07-6",
-        task=_("Let hanako's program meet the same stranger with its check on, and hand over what the stranger read."),
-        kind=Proof(Capture, _("a capture"), lambda capture, *_before: _met_in_vain(capture)),
-        why=lambda *_before: _("A handshake, an alert, and nothing to read. No mail today, and nothing lost."),
-        misconceptions=(
-            Misconception(
-                "check-off",
-                lambda capture, *_before: verdict(capture, Fact.PASSWORD) in {Verdict.READABLE, Verdict.ENCODED},
-                _("The stranger has read the password again: the check is still off."),
-            ),
-            Misconception(
-                "the-provider",
-                lambda capture, *_before: verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN,
-                _("This login went through, unread: it is a listener's view of a session. Hand over `middle.read`."),
-            ),
-        ),
-        hints=(
-            _("The check is on unless somebody switches it off."),
-            _(
-                '`provider.client("hanako", smtp_port=middle.smtp_port).send(letter)` raises a LabError, which '
-                "`suppress` passes over."
-            ),
-        ),
-        where=_("the last line of `met`: which alert does it show?"),
-    )
-
-
-def _met_in_vain(capture: Capture) -> bool:
-    return bool(_alerts(capture)) and verdict(capture, Fact.PASSWORD) is Verdict.NOT_SENT
-
-
-# 5 A warning mended
-
-
-def _setting() -> Exercise:
-    return Exercise(
-        id="07-8",
-        section=_("5 Mend a warning"),
-        needs="07-4",
-        task=_("Which of taro's settings is wrong?"),
-        kind=WrongSetting(
-            lambda provider, _read: provider.settings("taro", server="smtp.mail.example"),
-            lambda provider, _read: provider.settings("taro"),
-        ),
-        why=lambda *_evidence: _("The certificate is for mail.example. A name that is nearly right is another name."),
-        misconceptions=(
-            Misconception(
-                "security",
-                lambda answer, *_evidence: answer == "security",
-                _("SSL is what the provider wants. Without it the warning would be gone, and the protection with it."),
-            ),
-            Misconception(
-                "password",
-                lambda answer, *_evidence: answer == "password",
-                _("The password has nothing to do with it: the handshake ended before it was said."),
-            ),
-            Misconception(
-                "login",
-                lambda answer, *_evidence: answer == "login",
-                _("A wrong login name is refused by the server, inside TLS. Here the program refused, before that."),
-            ),
-        ),
-        hints=(
-            _("The program says: made out to another name. Which of the settings is the name that it compared?"),
-            _("Compare the table with the provider's letter, letter by letter."),
-        ),
-        where=_("the provider's letter, and the table that this check shows while the answer is blank."),
-    )
-
-
-def _mended() -> Exercise:
-    return Exercise(
-        id="07-9",
-        section=_("5 Mend a warning"),
-        needs="07-4",
-        task=_("Write settings with which taro's program sends safely: the warning is mended, not silenced."),
-        kind=Proof(Settings, _('settings, as `provider.settings("taro")` makes them'), _is_mended),
-        why=lambda *_evidence: _(
-            "The right name, TLS, and the check on: if a warning comes now, it is worth listening to."
-        ),
-        misconceptions=(
-            Misconception(
-                "silenced",
-                lambda settings, *_evidence: not settings.verify_certificate,
-                _("No warning will come any more, not even when a stranger answers: the check is off."),
-            ),
-            Misconception(
-                "no-tls",
-                lambda settings, provider, _read: settings.security != provider.policy.security,
-                _("Without TLS from the first byte no certificate is shown, and this provider does not answer."),
-            ),
-            Misconception(
-                "still-wrong",
-                lambda settings, provider, _read: settings.server != provider.settings("taro").server,
-                _("The server's name is still not the one in the certificate: the warning will come again."),
-            ),
-            Misconception(
-                "not-taros",
-                lambda settings, provider, _read: settings.login != provider.accounts["taro"].login,
-                _("Safe, but not taro's: these settings belong to another account."),
-            ),
-        ),
-        hints=(
-            _("Change the setting that 07-8 found, and no other."),
-            _('`provider.settings("taro")` has what the provider wants; what you add in the brackets overrules it.'),
-        ),
-        where=_("`mended.server` and `mended.verify_certificate`."),
-    )
-
-
-def _is_mended(settings: Settings, provider: Provider, _read: Capture) -> bool:
-    wanted = provider.settings("taro")
-    names = ("server", "security", "login", "password", "verify_certificate", "outgoing_requires_authentication")
-    return all(getattr(settings, name) == getattr(wanted, name) for name in names)

@@ -1,51 +1,293 @@
-"""Lesson 08, compare everything: what its notebook asks, and how the wire answers."""
+"""Lesson 08, compare everything: how the wire answers what its notebook asks."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, product
 from string import ascii_lowercase, digits
-from zlib import crc32
 
 from labkit.attack import WORDS, guess
+from labkit.attack.guess import Guessed
 from labkit.capture import Capture
 from labkit.decode.dissection import Line
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
 from labkit.decode.protocol import Service
 from labkit.decode.protocols import SMTP
-from labkit.lessons.evidence import Missing, login_lines, policy_on_the_wire, pop3_flows, pop3_turns, verdict
-from labkit.lessons.kinds import Labels, Number, Proof, Text
-from labkit.lessons.steps import Exercise, Experiment, Lesson, Misconception
+from labkit.lessons.answers import Labels, Made, Number, Text
+from labkit.lessons.evidence import (
+    Missing,
+    in_words,
+    lines_of,
+    login_lines,
+    password,
+    policy_on_the_wire,
+    pop3_flows,
+    pop3_turns,
+)
+from labkit.lessons.steps import Exercise, Experiment, Step
 from labkit.mail.accounts import Account
 from labkit.provider import Provider
-from labkit.texts import _
+from labkit.texts import N_, _
 
-FOUR = (Capture,) * 4
-FIVE = (Capture,) * 5
 _OPEN = {Verdict.READABLE, Verdict.ENCODED}
 _MILLISECONDS = 40
 _LETTERS = 26
 # A password of fewer characters is short; one of so many may hold words. What is left of it without them must be so long,
 # and it must have so many different characters. A word of so many letters does not come about by chance.
 _LEAST, _ENOUGH, _REST, _KINDS, _TELLING = 12, 20, 8, 6, 4
+_ENCRYPTED = {"starttls", "ssl"}
+_MIXED = ("starttls", "ssl", "plaintext", "smtp-auth", "pop-before-smtp")
+_POLICIES = ("plaintext", "smtp-auth", "pop-before-smtp", "starttls", "ssl")
 
-
-def lesson() -> Lesson:
-    """The lesson, in the reader's language."""
-    steps = (
-        _side_by_side(),
-        _fifth(),
-        _columns(),
-        _waiting(),
-        _milliseconds(),
-        _by_hand(),
-        _kenji(),
-        _two_passwords(),
-        _longer(),
-        _replay(),
-        _strong(),
-    )
-    return Lesson("08", _("Compare everything"), steps)
+STEPS: tuple[Step, ...] = (
+    Experiment(
+        "08-1",
+        takes=(Capture,) * 4,
+        truth=lambda seen: _hidden_letter(*_gained_and_hidden(seen.captures)),
+        found=lambda seen: _gained_in_words(*_gained_and_hidden(seen.captures)),
+        lines=lambda seen: login_lines(next(_by_policy(seen.captures, "smtp-auth")), "PLAIN"),
+        replies={
+            "a": N_("In plaintext hanako sent no password at all, so there was none to give away."),
+            "b": N_("The letter crosses the network as before: SMTP AUTH asks who sends, and encrypts nothing."),
+        },
+    ),
+    Experiment(
+        "08-2",
+        takes=(Capture,) * 5,
+        truth=lambda seen: _letter_of(_only_starttls(seen.captures)),
+        found=lambda seen: _("Readable with STARTTLS and hidden with SSL: {facts}.").format(
+            facts=_listed(_only_starttls(seen.captures))
+        ),
+        lines=lambda seen: [
+            line
+            for capture in _by_policy(seen.captures, "starttls")
+            for talk in capture.flows
+            for line in talk.lines
+            if talk.protocol is SMTP and line.text.upper().startswith("EHLO")
+        ],
+        replies={
+            "a": N_("Something is said before the change: the client greets, and tells its name."),
+            "c": N_("The login comes after the change to TLS; a server like this refuses it before."),
+        },
+    ),
+    Exercise(
+        "08-3",
+        needs="08-2",
+        answer=Labels(
+            lambda seen: _mixed(seen.captures),
+            _POLICIES,
+            mistakes={
+                "plaintext-for-pop": lambda answer, seen: _confused(
+                    answer, seen.captures, {"plaintext", "pop-before-smtp"}
+                ),
+                "starttls-for-ssl": lambda answer, seen: _confused(answer, seen.captures, {"starttls", "ssl"}),
+                "auth-hides": lambda answer, seen: any(
+                    (given == "smtp-auth" and right in _ENCRYPTED for given, right in _pairs(answer, seen.captures))
+                ),
+            },
+        ),
+        why=N_("Who reads before sending, who proves what, and what is hidden: that tells all five apart."),
+        says={
+            "plaintext-for-pop": N_(
+                "The same facts leak in these two. What tells them apart: in one of them hanako reads before she sends."
+            ),
+            "starttls-for-ssl": N_(
+                "Both hide the passwords. Only SSL hides even the client's first word, which tells its name."
+            ),
+            "auth-hides": N_("SMTP AUTH encrypts nothing: with it, the password for sending is there to be decoded."),
+        },
+        hints=(
+            N_("Begin with the two that hide the passwords. Which of them hides the client's name, too?"),
+            N_("Of the other three, one sends a password with SMTP, and one reads before it sends."),
+        ),
+        where=N_("the matrix above: its rows say “sending” and “reading”."),
+    ),
+    Experiment(
+        "08-4",
+        takes=(Capture,) * 5,
+        truth=lambda seen: _most_patient(_trips(seen.captures)),
+        found=lambda seen: _("Round trips: {counts}.").format(
+            counts=", ".join((f"{policy} {count}" for policy, count in _trips(seen.captures).items()))
+        ),
+        replies={
+            "a": N_(
+                "Encrypting itself makes nobody wait for the other side; only the handshake does, once a connection."
+            ),
+            "b": N_("A connection more costs several round trips, but one policy costs still more."),
+        },
+    ),
+    Exercise(
+        "08-5",
+        needs="08-4",
+        answer=Number(
+            lambda seen: _MILLISECONDS * _more_trips(seen.captures, "smtp-auth"),
+            mistakes={
+                "against-plaintext": lambda answer, seen: (
+                    answer == _MILLISECONDS * _more_trips(seen.captures, "plaintext")
+                ),
+                "one-round-trip": lambda answer, seen: (
+                    answer == _MILLISECONDS != _MILLISECONDS * _more_trips(seen.captures, "smtp-auth")
+                ),
+                "round-trips": lambda answer, seen: answer == _more_trips(seen.captures, "smtp-auth"),
+                "not-the-difference": lambda answer, seen: answer == _MILLISECONDS * _trips(seen.captures)["ssl"],
+            },
+        ),
+        why=lambda seen: _("{count} round trips more, one for each of the two TLS handshakes.").format(
+            count=_more_trips(seen.captures, "smtp-auth")
+        ),
+        says={
+            "against-plaintext": N_("That is against plaintext, where nobody proves anything. Compare with SMTP AUTH."),
+            "one-round-trip": N_(
+                "That is one round trip more. But there are two connections, and each has a handshake of its own."
+            ),
+            "round-trips": N_("That many round trips more, yes. How long do they take?"),
+            "not-the-difference": N_("That is all the waiting with SSL. How much of it is there with SMTP AUTH, too?"),
+        },
+        hints=(
+            N_("Take the column Round trips: what is in the row of SSL, and what in that of SMTP AUTH?"),
+            N_("The difference of the two, times 40."),
+        ),
+        where=N_("the column Round trips of the table above."),
+    ),
+    Experiment(
+        "08-6",
+        takes=(Capture, Capture),
+        truth=lambda seen: "a" if guess(seen.capture).password is None else "b",
+        found=lambda seen: _told(
+            guess(seen.capture),
+            N_("The word `{word}` gives the digest that {name} sent."),
+            N_("None of {count} words gives the digest."),
+        ),
+        lines=lambda seen: _apop_lines(seen.capture),
+        replies={
+            "a": N_("No way back is needed. Calculate forward, word by word, until the digest is the same."),
+            "c": N_("The server is not asked at all, so it can neither count the tries nor stop them."),
+        },
+    ),
+    Exercise(
+        "08-7",
+        needs="08-6",
+        answer=Text(
+            lambda seen: _guessed(seen.captures[1]),
+            mistakes={
+                "digest": lambda answer, _seen: len(answer) == 32 and set(answer) <= set("0123456789abcdef"),
+                "hanakos": lambda answer, seen: answer == guess(seen.capture).password,
+                "last-word": lambda answer, _seen: answer == WORDS[-1],
+                "login-name": lambda answer, seen: answer == guess(seen.captures[1]).login,
+            },
+        ),
+        why=lambda seen: _("Found after {count} words, and no server has seen one of them.").format(
+            count=guess(seen.captures[1]).tried
+        ),
+        says={
+            "digest": N_("That is a digest. Which word makes it?"),
+            "hanakos": N_("That is hanako's password. The digest and the timestamp must both be kenji's."),
+            "last-word": N_(
+                "That is the list's last word: your loop ran on to the end. Stop it (`break`) where the digest fits."
+            ),
+            "login-name": N_("That is the name, which anybody can read. The password is what makes the digest."),
+        },
+        hints=(
+            N_("The last line of the cell above prints a digest and a word. The first of the two is what is missing."),
+            N_("`if digest == hashlib.md5((timestamp + word).encode()).hexdigest():`"),
+        ),
+        where=N_("the cell above that tries three words for hanako's digest."),
+    ),
+    Experiment(
+        "08-8",
+        takes=(Capture, Capture),
+        truth=lambda seen: _fallen(*seen.captures),
+        found=lambda seen: _both_in_words(*seen.captures),
+        replies={
+            "a": N_("Not with this list. A longer one, with digits behind its words, would have both."),
+            "c": N_(
+                "It was made so that the password is not sent and a recorded login is no use again. Guessing it allows."
+            ),
+        },
+    ),
+    Exercise(
+        "08-9",
+        answer=Number(
+            lambda _seen: _LETTERS**2,
+            mistakes={
+                "one-letter": lambda answer, _seen: answer == _LETTERS,
+                "added": lambda answer, _seen: answer == 2 * _LETTERS,
+                "letters-counted": lambda answer, _seen: answer in {10, 16, 18, 20, 80, 100},
+                "doubled": lambda answer, _seen: answer in {2, 3, 4},
+            },
+        ),
+        why=N_("Each letter more means 26 times as many passwords: 26 × 26. Four weeks in place of one hour."),
+        says={
+            "one-letter": N_("That is for one letter more. And with a second one?"),
+            "added": N_("The second letter does not add 26: to each choice of the first there are 26 of the second."),
+            "letters-counted": N_(
+                "Do not multiply by how many letters there are. In each place more there can be any of 26 letters."
+            ),
+            "doubled": N_("It grows much faster: each place more can hold any of 26 letters."),
+        },
+        hints=(
+            N_("How many passwords of 9 letters are there for each one of 8?"),
+            N_("26 for each. And then again, for the tenth letter."),
+        ),
+        where=N_("no capture: only the alphabet, which has 26 letters."),
+    ),
+    Experiment(
+        "08-10",
+        takes=(Capture, Capture),
+        found=lambda seen: _replayed_in_words(*seen.captures),
+        lines=lambda seen: [
+            *login_lines(seen.captures[0], "CRAM-MD5")[1:],
+            *login_lines(seen.captures[1], "CRAM-MD5")[1:],
+        ],
+    ),
+    Exercise(
+        "08-11",
+        answer=Made(
+            Provider,
+            lambda provider, _seen: _weakness(provider) == "",
+            mistakes={
+                "in-the-list": lambda provider, _seen: _weakness(provider) == "word",
+                "word-and-digits": lambda provider, _seen: _weakness(provider) == "digits",
+                "all-tried": lambda provider, _seen: _weakness(provider) == "short",
+                "own-name": lambda provider, _seen: _weakness(provider) == "own",
+                "pattern": lambda provider, _seen: _weakness(provider) == "pattern",
+                "too-few": lambda provider, _seen: _weakness(provider) == "few",
+                "hidden": lambda provider, _seen: _weakness(provider) == "hidden",
+            },
+        ),
+        why=lambda _seen: _(
+            "It is long, no pattern shows, and it held against {count:,} tries. Nobody can prove more: a real attack "
+            "tries billions. What counts is that it was drawn at random, and a password manager does that."
+        ).format(count=sum(1 for _word in _tries())),
+        says={
+            "in-the-list": N_("It fell at once: it is a word of the list, perhaps with a capital letter."),
+            "word-and-digits": N_(
+                "It fell: a word with a number or a year behind it is what everybody thinks of, programs first."
+            ),
+            "all-tried": N_("It fell: so short a password is found by trying all there are."),
+            "own-name": N_(
+                "It held against this list only. Part of it is kenji's name or address, which everybody tries for "
+                "kenji."
+            ),
+            "pattern": N_(
+                "It held against this list only. It is made of words, years, rows of keys or repeats, and programs "
+                "put those together, too. Draw it at random."
+            ),
+            "too-few": N_(
+                "It held against this list only. With fewer than 12 characters, a fast computer finds it by trying "
+                "all there are."
+            ),
+            "hidden": N_(
+                "Inside TLS there is nothing to attack. That is best, but here the password has to hold by itself."
+            ),
+        },
+        hints=(
+            N_("Part 5 says what helps: length, if every place was drawn at random."),
+            N_("Let chance draw it: `secrets.token_urlsafe(12)` makes sixteen characters that nobody has thought of."),
+        ),
+        where=N_("what the answer cell says for a password: the third text of `Account`."),
+    ),
+)
 
 
 def _by_policy(captures: Sequence[Capture], *policies: str) -> Iterator[Capture]:
@@ -59,30 +301,6 @@ def _by_policy(captures: Sequence[Capture], *policies: str) -> Iterator[Capture]
 
 def _part(capture: Capture, service: Service) -> Exposure:
     return expose(talk for talk in capture.flows if talk.protocol.service is service)
-
-
-# 1 Side by side
-
-
-def _side_by_side() -> Experiment:
-    return Experiment(
-        id="08-1",
-        section=_("1 Put four side by side"),
-        takes=FOUR,
-        question=_("What does SMTP AUTH hide from somebody on the way that plaintext gives away?"),
-        choices={
-            "a": _("The password with which hanako sends."),
-            "b": _("The letter."),
-            "c": _("Nothing; it even gives away something more."),
-        },
-        truth=lambda *four: _hidden_letter(*_gained_and_hidden(four)),
-        found=lambda *four: _gained_in_words(*_gained_and_hidden(four)),
-        lines=lambda *four: login_lines(next(_by_policy(four, "smtp-auth")), "PLAIN"),
-        replies={
-            "a": _("In plaintext hanako sent no password at all, so there was none to give away."),
-            "b": _("The letter crosses the network as before: SMTP AUTH asks who sends, and encrypts nothing."),
-        },
-    )
 
 
 def _gained_and_hidden(four: Sequence[Capture]) -> tuple[list[Fact], list[Fact]]:
@@ -108,38 +326,6 @@ def _listed(facts: Iterable[Fact]) -> str:
     return ", ".join(_(fact.value) for fact in facts) or _("nothing")
 
 
-# 2 The fifth
-
-
-def _fifth() -> Experiment:
-    return Experiment(
-        id="08-2",
-        section=_("2 Add the fifth"),
-        takes=FIVE,
-        question=_("STARTTLS begins in the clear and changes to TLS. What does it give away that SSL hides?"),
-        choices={
-            "a": _("Nothing."),
-            "b": _("What hanako's computer calls itself."),
-            "c": _("hanako's login name."),
-        },
-        truth=lambda *five: _letter_of(_only_starttls(five)),
-        found=lambda *five: _("Readable with STARTTLS and hidden with SSL: {facts}.").format(
-            facts=_listed(_only_starttls(five))
-        ),
-        lines=lambda *five: [
-            line
-            for capture in _by_policy(five, "starttls")
-            for talk in capture.flows
-            for line in talk.lines
-            if talk.protocol is SMTP and line.text.upper().startswith("EHLO")
-        ],
-        replies={
-            "a": _("Something is said before the change: the client greets, and tells its name."),
-            "c": _("The login comes after the change to TLS; a server like this refuses it before."),
-        },
-    )
-
-
 def _letter_of(facts: Sequence[Fact]) -> str:
     if Fact.LOGIN_NAME in facts:
         return "c"
@@ -151,56 +337,9 @@ def _only_starttls(five: Sequence[Capture]) -> list[Fact]:
     return [fact for fact in Fact if starttls[fact].verdict in _OPEN and ssl[fact].verdict not in _OPEN]
 
 
-_ENCRYPTED = {"starttls", "ssl"}
-_POLICIES = ("plaintext", "smtp-auth", "pop-before-smtp", "starttls", "ssl")
-
-
-def _columns() -> Exercise:
-    return Exercise(
-        id="08-3",
-        section=_("2 Add the fifth"),
-        needs="08-2",
-        task=_(
-            "The check shows the five recordings mixed, without their names. Label each: plaintext, smtp-auth, "
-            "pop-before-smtp, starttls or ssl."
-        ),
-        kind=Labels(_mixed, _POLICIES),
-        why=lambda *_five: _(
-            "Who reads before sending, who proves what, and what is hidden: that tells all five apart."
-        ),
-        misconceptions=(
-            Misconception(
-                "plaintext-for-pop",
-                lambda answer, *five: _confused(answer, five, {"plaintext", "pop-before-smtp"}),
-                _(
-                    "The same facts leak in these two. What tells them apart: in one of them hanako reads before she sends."
-                ),
-            ),
-            Misconception(
-                "starttls-for-ssl",
-                lambda answer, *five: _confused(answer, five, {"starttls", "ssl"}),
-                _("Both hide the passwords. Only SSL hides even the client's first word, which tells its name."),
-            ),
-            Misconception(
-                "auth-hides",
-                lambda answer, *five: any(
-                    given == "smtp-auth" and right in _ENCRYPTED for given, right in _pairs(answer, five)
-                ),
-                _("SMTP AUTH encrypts nothing: with it, the password for sending is there to be decoded."),
-            ),
-        ),
-        hints=(
-            _("Begin with the two that hide the passwords. Which of them hides the client's name, too?"),
-            _("Of the other three, one sends a password with SMTP, and one reads before it sends."),
-        ),
-        where=_("the matrix above: its rows say “sending” and “reading”."),
-    )
-
-
-def _mixed(*five: Capture) -> list[tuple[str, str]]:
-    """What each recording shows beside its policy, in an order that tells nothing."""
-    found = [(_column(capture), policy_on_the_wire(capture)) for capture in five]
-    return sorted(found, key=lambda piece: crc32(piece[0].encode()))
+def _mixed(five: Sequence[Capture]) -> list[tuple[str, str]]:
+    """What each recording shows beside its policy, in an order that tells nothing. Raises Missing."""
+    return [(_column(capture), policy) for policy, capture in zip(_MIXED, _by_policy(five, *_MIXED), strict=True)]
 
 
 def _column(capture: Capture) -> str:
@@ -209,45 +348,18 @@ def _column(capture: Capture) -> str:
         "steps": ", ".join(steps),
         "sending": _(_part(capture, Service.SENDING)[Fact.PASSWORD].verdict.value),
         "reading": _(_part(capture, Service.READING)[Fact.PASSWORD].verdict.value),
-        "client": _(verdict(capture, Fact.CLIENT_NAME).value),
+        "client": in_words(capture, Fact.CLIENT_NAME),
     }
     return _("{steps}; password: sending {sending}, reading {reading}; client name {client}").format(**values)
 
 
 def _pairs(answer: Sequence[str], five: Sequence[Capture]) -> list[tuple[str, str]]:
-    return [(given, right) for given, (_text, right) in zip(answer, _mixed(*five), strict=True)]
+    return [(given, right) for given, (_text, right) in zip(answer, _mixed(five), strict=True)]
 
 
 def _confused(answer: Sequence[str], five: Sequence[Capture], two: set[str]) -> bool:
     """Whether one of the two was taken for the other."""
     return any(given != right and {given, right} == two for given, right in _pairs(answer, five))
-
-
-# 3 Cost
-
-
-def _waiting() -> Experiment:
-    return Experiment(
-        id="08-4",
-        section=_("3 Count the cost"),
-        takes=FIVE,
-        question=_("With which of the five do the two programs wait most often for an answer?"),
-        choices={
-            "a": _("SSL: encrypting takes its time."),
-            "b": _("POP before SMTP: it needs one connection more."),
-            "c": _("STARTTLS: it talks first, and then changes to TLS."),
-        },
-        truth=lambda *five: _most_patient(_trips(five)),
-        found=lambda *five: _("Round trips: {counts}.").format(
-            counts=", ".join(f"{policy} {count}" for policy, count in _trips(five).items())
-        ),
-        replies={
-            "a": _(
-                "Encrypting itself makes nobody wait for the other side; only the handshake does, once a connection."
-            ),
-            "b": _("A connection more costs several round trips, but one policy costs still more."),
-        },
-    )
 
 
 def _trips(five: Sequence[Capture]) -> Mapping[str, int]:
@@ -264,131 +376,14 @@ def _most_patient(trips: Mapping[str, int]) -> str:
     return letters[most]
 
 
-def _milliseconds() -> Exercise:
-    return Exercise(
-        id="08-5",
-        section=_("3 Count the cost"),
-        needs="08-4",
-        task=_(
-            "Suppose that one round trip takes 40 milliseconds. How many milliseconds longer do the programs wait with "
-            "SSL than with SMTP AUTH?"
-        ),
-        kind=Number(lambda *five: _MILLISECONDS * _more_trips(five, "smtp-auth")),
-        why=lambda *five: _("{count} round trips more, one for each of the two TLS handshakes.").format(
-            count=_more_trips(five, "smtp-auth")
-        ),
-        misconceptions=(
-            Misconception(
-                "against-plaintext",
-                lambda answer, *five: answer == _MILLISECONDS * _more_trips(five, "plaintext"),
-                _("That is against plaintext, where nobody proves anything. Compare with SMTP AUTH."),
-            ),
-            Misconception(
-                "one-round-trip",
-                lambda answer, *five: answer == _MILLISECONDS != _MILLISECONDS * _more_trips(five, "smtp-auth"),
-                _("That is one round trip more. But there are two connections, and each has a handshake of its own."),
-            ),
-            Misconception(
-                "round-trips",
-                lambda answer, *five: answer == _more_trips(five, "smtp-auth"),
-                _("That many round trips more, yes. How long do they take?"),
-            ),
-            Misconception(
-                "not-the-difference",
-                lambda answer, *five: answer == _MILLISECONDS * _trips(five)["ssl"],
-                _("That is all the waiting with SSL. How much of it is there with SMTP AUTH, too?"),
-            ),
-        ),
-        hints=(
-            _("Take the column Round trips: what is in the row of SSL, and what in that of SMTP AUTH?"),
-            _("The difference of the two, times 40."),
-        ),
-        where=_("the column Round trips of the table above."),
-    )
-
-
 def _more_trips(five: Sequence[Capture], policy: str) -> int:
     return _trips(five)["ssl"] - _trips(five)[policy]
-
-
-# 4 Guessing by hand
-
-
-def _by_hand() -> Experiment:
-    return Experiment(
-        id="08-6",
-        section=_("4 Guess at home"),
-        takes=(Capture, Capture),
-        question=_("Somebody has recorded timestamp and digest. What else does it take to get a simple password?"),
-        choices={
-            "a": _("It cannot be done: there is no way back from the digest."),
-            "b": _("A list of words and some computing at home."),
-            "c": _("The provider's server, to try each word at."),
-        },
-        truth=lambda hanako, _kenji: "a" if guess(hanako).password is None else "b",
-        found=lambda hanako, _kenji: _guessed_in_words(hanako),
-        lines=lambda hanako, _kenji: _apop_lines(hanako),
-        replies={
-            "a": _("No way back is needed. Calculate forward, word by word, until the digest is the same."),
-            "c": _("The server is not asked at all, so it can neither count the tries nor stop them."),
-        },
-    )
-
-
-def _guessed_in_words(capture: Capture) -> str:
-    found = guess(capture)
-    if found.password is None:
-        return _("None of {count} words gives the digest.").format(count=found.tried)
-    text = _("The word `{word}` gives the digest that {name} sent.")
-    return text.format(word=found.password, name=found.login)
 
 
 def _apop_lines(capture: Capture) -> list[Line]:
     greetings = [flow.lines[0] for flow in pop3_flows(capture) if flow.lines][:1]
     said = (turn for turn in pop3_turns(capture) if turn.verb == "APOP")
-    return [*greetings, *(line for turn in said for line in (turn.asked, turn.answered))]
-
-
-def _kenji() -> Exercise:
-    return Exercise(
-        id="08-7",
-        section=_("4 Guess at home"),
-        needs="08-6",
-        task=_("Find kenji's password with a loop over `attack.WORDS`: it is one of them, but nobody told you which."),
-        kind=Text(lambda _hanako, kenji: _guessed(kenji)),
-        why=lambda _hanako, kenji: _("Found after {count} words, and no server has seen one of them.").format(
-            count=guess(kenji).tried
-        ),
-        misconceptions=(
-            Misconception(
-                "digest",
-                lambda answer, _hanako, kenji: len(answer) == 32 and set(answer) <= set("0123456789abcdef"),
-                _("That is a digest. Which word makes it?"),
-            ),
-            Misconception(
-                "hanakos",
-                lambda answer, hanako, _kenji: answer == guess(hanako).password,
-                _("That is hanako's password. The digest and the timestamp must both be kenji's."),
-            ),
-            Misconception(
-                "last-word",
-                lambda answer, *_captures: answer == WORDS[-1],
-                _(
-                    "That is the list's last word: your loop ran on to the end. Stop it (`break`) where the digest fits."
-                ),
-            ),
-            Misconception(
-                "login-name",
-                lambda answer, _hanako, kenji: answer == guess(kenji).login,
-                _("That is the name, which anybody can read. The password is what makes the digest."),
-            ),
-        ),
-        hints=(
-            _("The last line of the cell above prints a digest and a word. The first of the two is what is missing."),
-            _("`if digest == hashlib.md5((timestamp + word).encode()).hexdigest():`"),
-        ),
-        where=_("the cell above that tries three words for hanako's digest."),
-    )
+    return [*greetings, *lines_of(said)]
 
 
 def _guessed(capture: Capture) -> str:
@@ -396,31 +391,6 @@ def _guessed(capture: Capture) -> str:
     if found is None:
         raise Missing(_("The password in this capture is not in the list."))
     return found
-
-
-# 5 Two passwords
-
-
-def _two_passwords() -> Experiment:
-    return Experiment(
-        id="08-8",
-        section=_("5 Ask what length buys"),
-        takes=(Capture, Capture),
-        question=_("`attack.guess` tries the same list on both logins. Whose password does it find?"),
-        choices={
-            "a": _("Both."),
-            "b": _("Only hanako's, a single word."),
-            "c": _("Neither: CRAM-MD5 was made to prevent that."),
-        },
-        truth=_fallen,
-        found=_both_in_words,
-        replies={
-            "a": _("Not with this list. A longer one, with digits behind its words, would have both."),
-            "c": _(
-                "It was made so that the password is not sent and a recorded login is no use again. Guessing it allows."
-            ),
-        },
-    )
 
 
 def _fallen(hanako: Capture, taro: Capture) -> str:
@@ -432,68 +402,13 @@ def _fallen(hanako: Capture, taro: Capture) -> str:
 
 
 def _both_in_words(*two: Capture) -> str:
-    text = {
-        True: _("{name}'s password is `{word}`, found after {count} words."),
-        False: _("{name}'s is none of {count} words."),
-    }
-    found = map(guess, two)
-    return " ".join(
-        text[item.password is not None].format(name=item.login, word=item.password, count=item.tried) for item in found
-    )
+    found = N_("{name}'s password is `{word}`, found after {count} words.")
+    return " ".join(_told(guess(capture), found, N_("{name}'s is none of {count} words.")) for capture in two)
 
 
-def _longer() -> Exercise:
-    return Exercise(
-        id="08-9",
-        section=_("5 Ask what length buys"),
-        needs=None,
-        task=_(
-            "A computer needs 1 hour to try all passwords of 8 small letters (a to z). How many hours does it need for "
-            "all those of 10?"
-        ),
-        kind=Number(lambda: _LETTERS**2),
-        why=lambda: _("Each letter more means 26 times as many passwords: 26 × 26. Four weeks in place of one hour."),
-        misconceptions=(
-            Misconception(
-                "one-letter",
-                lambda answer: answer == _LETTERS,
-                _("That is for one letter more. And with a second one?"),
-            ),
-            Misconception(
-                "added",
-                lambda answer: answer == 2 * _LETTERS,
-                _("The second letter does not add 26: to each choice of the first there are 26 of the second."),
-            ),
-            Misconception(
-                "letters-counted",
-                lambda answer: answer in {10, 16, 18, 20, 80, 100},
-                _("Do not multiply by how many letters there are. In each place more there can be any of 26 letters."),
-            ),
-            Misconception(
-                "doubled",
-                lambda answer: answer in {2, 3, 4},
-                _("It grows much faster: each place more can hold any of 26 letters."),
-            ),
-        ),
-        hints=(
-            _("How many passwords of 9 letters are there for each one of 8?"),
-            _("26 for each. And then again, for the tenth letter."),
-        ),
-        where=_("no capture: only the alphabet, which has 26 letters."),
-    )
-
-
-# 6 Replay, and a password that holds
-
-
-def _replay() -> Experiment:
-    return Experiment(
-        id="08-10",
-        section=_("6 Make a password that holds"),
-        takes=(Capture, Capture),
-        found=_replayed_in_words,
-        lines=lambda stolen, thief: [*login_lines(stolen, "CRAM-MD5")[1:], *login_lines(thief, "CRAM-MD5")[1:]],
-    )
+def _told(tried: Guessed, found: str, none: str) -> str:
+    """What came of guessing, in one of two sentences."""
+    return _(none if tried.password is None else found).format(name=tried.login, word=tried.password, count=tried.tried)
 
 
 def _replayed_in_words(stolen: Capture, thief: Capture) -> str:
@@ -502,73 +417,8 @@ def _replayed_in_words(stolen: Capture, thief: Capture) -> str:
         raise Missing(_("The second capture does not repeat the CRAM-MD5 login of the first."))
     if first[1].text == again[1].text:
         return _("the same challenge, the same digest, and the answer `{reply}`.").format(reply=again[3].text)
-    return _("the thief says the same digest, but the challenge was another one: `{reply}`.").format(
-        reply=again[3].text
-    )
-
-
-def _strong() -> Exercise:
-    return Exercise(
-        id="08-11",
-        section=_("6 Make a password that holds"),
-        needs=None,
-        task=_("Give kenji a password that does not fall when the check attacks it."),
-        kind=Proof(Provider, _("a provider"), lambda provider: _weakness(provider) == ""),
-        why=lambda: _(
-            "It is long, no pattern shows, and it held against {count:,} tries. Nobody can prove more: a real attack tries "
-            "billions. What counts is that it was drawn at random, and a password manager does that."
-        ).format(count=sum(1 for _word in _tries())),
-        misconceptions=(
-            Misconception(
-                "in-the-list",
-                lambda provider: _weakness(provider) == "word",
-                _("It fell at once: it is a word of the list, perhaps with a capital letter."),
-            ),
-            Misconception(
-                "word-and-digits",
-                lambda provider: _weakness(provider) == "digits",
-                _("It fell: a word with a number or a year behind it is what everybody thinks of, programs first."),
-            ),
-            Misconception(
-                "all-tried",
-                lambda provider: _weakness(provider) == "short",
-                _("It fell: so short a password is found by trying all there are."),
-            ),
-            Misconception(
-                "own-name",
-                lambda provider: _weakness(provider) == "own",
-                _(
-                    "It held against this list only. Part of it is kenji's name or address, which everybody tries for kenji."
-                ),
-            ),
-            Misconception(
-                "pattern",
-                lambda provider: _weakness(provider) == "pattern",
-                _(
-                    "It held against this list only. It is made of words, years, rows of keys or repeats, and programs put "
-                    "those together, too. Draw it at random."
-                ),
-            ),
-            Misconception(
-                "too-few",
-                lambda provider: _weakness(provider) == "few",
-                _(
-                    "It held against this list only. With fewer than {least} characters, a fast computer finds it by trying "
-                    "all there are."
-                ).format(least=_LEAST),
-            ),
-            Misconception(
-                "hidden",
-                lambda provider: _weakness(provider) == "hidden",
-                _("Inside TLS there is nothing to attack. That is best, but here the password has to hold by itself."),
-            ),
-        ),
-        hints=(
-            _("Part 5 says what helps: length, if every place was drawn at random."),
-            _("Let chance draw it: `secrets.token_urlsafe(12)` makes sixteen characters that nobody has thought of."),
-        ),
-        where=_("what the answer cell says for a password: the third text of `Account`."),
-    )
+    text = _("the thief says the same digest, but the challenge was another one: `{reply}`.")
+    return text.format(reply=again[3].text)
 
 
 def _spelled(alphabet: str, longest: int) -> Iterator[str]:
@@ -595,8 +445,13 @@ def _tries() -> Iterator[str]:
     return chain.from_iterable(attack() for attack in _ATTACKS.values())
 
 
-@lru_cache(maxsize=8)
 def _weakness(provider: Provider) -> str:
+    """What is wrong with kenji's password at a provider, found out once."""
+    return _found_weakness(provider)
+
+
+@lru_cache(maxsize=8)
+def _found_weakness(provider: Provider) -> str:
     """What is wrong with kenji's password at a provider, as somebody finds who records him reading; "" when nothing is.
 
     The name of the attack that finds it; "hidden" when there is nothing to attack; "own", "pattern" or "few" when no
@@ -606,7 +461,7 @@ def _weakness(provider: Provider) -> str:
         raise Missing(_("This provider has no account kenji: name it in `accounts`."))
     with provider, provider.capture() as capture:
         provider.client("kenji", pop3_login="APOP").check()
-    if verdict(capture, Fact.PASSWORD) is Verdict.HIDDEN:
+    if password(capture) is Verdict.HIDDEN:
         return "hidden"
     found = (name for name, words in _ATTACKS.items() if guess(capture, words()).password is not None)
     return next(found, "") or _looks_weak(provider.accounts["kenji"])

@@ -6,7 +6,7 @@ import pytest
 
 import labkit
 from labkit.attack import logins
-from labkit.lessons import cases
+from labkit.lessons import puzzles
 from labkit.lessons.evidence import policy_on_the_wire
 
 POLICIES = {
@@ -20,7 +20,7 @@ POLICIES = {
 def test_a_case_fails_by_one_setting_and_works_without_it(case: str) -> None:
     policy, wrong = POLICIES[case]
     with labkit.Provider(policy, repeatable=True) as provider:
-        typed = cases.settings(case, provider)
+        typed = puzzles.settings(case, provider)
         right = provider.settings("hanako", mechanism=policy.mechanisms[0])
         different = [f.name for f in fields(typed) if getattr(typed, f.name) != getattr(right, f.name)]
         assert different == [wrong]
@@ -32,14 +32,14 @@ def test_a_case_fails_by_one_setting_and_works_without_it(case: str) -> None:
 
 def test_an_unknown_case_is_a_sentence() -> None:
     with labkit.Provider(repeatable=True) as provider, pytest.raises(labkit.LabError, match="company, campus, shop"):
-        cases.settings("school", provider)
+        puzzles.settings("school", provider)
 
 
 def test_blind_recordings_differ_and_repeat() -> None:
-    told = {number: logins(cases.blind(number))[0] for number in range(12)}
+    told = {number: logins(puzzles.recording(number))[0] for number in range(12)}
     assert len({(login.protocol, login.mechanism, login.name) for login in told.values()}) >= 6
     assert all(login.accepted for login in told.values())
-    assert cases.blind(1).text() == cases.blind(1).text()
+    assert puzzles.recording(1).text() == puzzles.recording(1).text()
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_blind_recordings_differ_and_repeat() -> None:
     ],
 )
 def test_the_teachers_numbers_are_what_the_page_says(number: int, policy: str, mechanism: str, login: str) -> None:
-    capture = cases.blind(number)
+    capture = puzzles.recording(number)
     found = logins(capture)[0]
     assert (policy_on_the_wire(capture), found.mechanism, found.name) == (policy, mechanism, login)
 
 
 @pytest.mark.parametrize("number", range(12))
 def test_the_check_knows_each_recording(number: int) -> None:
-    capture = cases.blind(number)
+    capture = puzzles.recording(number)
     found = logins(capture)[0]
     kind = {"hanako": "local-part", "hanako@mail.example": "address", "m1001-hy": "separate"}[found.name]
     leak = {"PLAIN": "encoded", "LOGIN": "encoded", "USER/PASS": "readable"}.get(found.mechanism, "guessable")

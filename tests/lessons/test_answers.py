@@ -1,4 +1,4 @@
-"""Kinds of exercises, each with right, wrong, blank and impossible answers."""
+"""Kinds of answers, each with right, wrong, blank and impossible answers."""
 
 from typing import Any
 
@@ -6,26 +6,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labkit.lessons.kinds import Choice, Kind, Labels, Number, Order, Proof, Text, Unreadable, WrongSetting, is_blank
+from labkit.lessons.answers import Choice, Labels, Made, Number, Order, Text, Unreadable, WrongSetting, is_blank
+from labkit.lessons.evidence import Evidence
 from labkit.mail.settings import Settings
 
+NONE = Evidence()
 LINES = ("C: ehlo client.example", "S: 250 OK", "C: mail FROM:<>", "S: 250 OK", "C: QUIT")
 PIECES = (("334 VXNlcm5hbWU6", "question"), ("aGFuYWtv", "login name"))
 RIGHT = Settings(smtp_port=25, pop3_port=110, login="m1002-ts", password="x")
 
-number = Number(lambda: 4096)
-text = Text(lambda: "Sakura")
-choice = Choice({"a": "yes", "b": "no"}, lambda: "b")
-order = Order(lambda: LINES, ("S: 334 Password:",))
-labels = Labels(lambda: PIECES, ("question", "login name", "password"))
-setting = WrongSetting(lambda: Settings(smtp_port=25, pop3_port=110, login="taro", password="x"), lambda: RIGHT)
-proof = Proof(Settings, "settings", lambda settings: settings.login == "m1002-ts")
-KINDS = (number, text, choice, order, labels, setting, proof)
+number = Number(lambda _seen: 4096)
+text = Text(lambda _seen: "Sakura")
+choice = Choice("ab", lambda _seen: "b")
+order = Order(lambda _seen: LINES, ("S: 334 Password:",))
+labels = Labels(lambda _seen: PIECES, ("question", "login name", "password"))
+setting = WrongSetting(
+    lambda _seen: Settings(smtp_port=25, pop3_port=110, login="taro", password="x"), lambda _seen: RIGHT
+)
+made = Made(Settings, lambda settings, _seen: settings.login == "m1002-ts")
+KINDS = (number, text, choice, order, labels, setting, made)
 
 
 def letters(*cards: str) -> str:
     """The letters of cards, each card once."""
-    left = list(order.deal())
+    left = list(order.deal(NONE))
     found = []
     for card in cards:
         pair = next(pair for pair in left if pair[1] == card)
@@ -50,11 +54,11 @@ def letters(*cards: str) -> str:
         (labels, "question, LOGIN-NAME"),
         (labels, {2: "login name", 1: "question"}),
         (setting, " Login "),
-        (proof, RIGHT),
+        (made, RIGHT),
     ],
 )
-def test_right_in_any_reasonable_spelling(kind: Kind, answer: Any) -> None:
-    assert kind.is_right(kind.read(answer))
+def test_right_in_any_reasonable_spelling(kind: Any, answer: Any) -> None:
+    assert kind.judge(answer, NONE).is_right
 
 
 @pytest.mark.parametrize(
@@ -70,13 +74,13 @@ def test_right_in_any_reasonable_spelling(kind: Kind, answer: Any) -> None:
         (order, letters(*LINES, "S: 334 Password:"), "All is said before card"),
         (labels, ["question", "password"], "1 of 2 are right. Piece 2 is something else than “password”."),
         (setting, "security", "security is none, and that is what the provider wants."),
-        (proof, Settings(smtp_port=25, pop3_port=110), "does not do yet"),
+        (made, Settings(smtp_port=25, pop3_port=110), "does not do yet"),
     ],
 )
-def test_wrong_with_a_remark(kind: Kind, answer: Any, remark: str) -> None:
-    read = kind.read(answer)
-    assert not kind.is_right(read)
-    assert remark in kind.remark(read)
+def test_wrong_with_a_remark(kind: Any, answer: Any, remark: str) -> None:
+    read = kind.read(answer, NONE)
+    assert not kind.is_right(read, NONE)
+    assert remark in kind.remark(read, NONE)
 
 
 @pytest.mark.parametrize(
@@ -95,12 +99,12 @@ def test_wrong_with_a_remark(kind: Kind, answer: Any, remark: str) -> None:
         (labels, 5, "a list of 2 labels"),
         (labels, {1: "question"}, "a list of 2 labels"),
         (setting, "colour", "outgoing_requires_authentication"),
-        (proof, "done", "settings itself"),
+        (made, "done", "a Settings object itself"),
     ],
 )
-def test_an_answer_of_another_form_is_told_the_form(kind: Kind, answer: Any, says: str) -> None:
+def test_an_answer_of_another_form_is_told_the_form(kind: Any, answer: Any, says: str) -> None:
     with pytest.raises(Unreadable, match=says):
-        kind.read(answer)
+        kind.read(answer, NONE)
 
 
 @pytest.mark.parametrize("answer", [None, ..., "", " \n", b"", [], (), {}, set()])
@@ -124,15 +128,15 @@ def test_no_answer_brings_a_kind_down(answer: Any) -> None:
     for kind in KINDS:
         if not kind.is_blank(answer):
             try:
-                read = kind.read(answer)
+                read = kind.read(answer, NONE)
             except Unreadable:
                 continue
-            assert kind.is_right(read) or isinstance(kind.remark(read), str)
+            assert kind.is_right(read, NONE) or isinstance(kind.remark(read, NONE), str)
 
 
 def test_cards_lie_mixed_and_the_same_whatever_they_say() -> None:
-    others = Order(lambda: [line.replace("250", "251") for line in LINES], order.distractors)
-    mixed = [card.replace("251", "250") for _letter, card in others.deal()]
-    assert [card for _letter, card in order.deal()] == mixed
+    others = Order(lambda _seen: [line.replace("250", "251") for line in LINES], order.distractors)
+    mixed = [card.replace("251", "250") for _letter, card in others.deal(NONE)]
+    assert [card for _letter, card in order.deal(NONE)] == mixed
     assert sorted(mixed) == sorted([*LINES, "S: 334 Password:"])
     assert mixed[: len(LINES)] != list(LINES)

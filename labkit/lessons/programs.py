@@ -1,13 +1,12 @@
-"""Profiles of mail programs, from 1998 to today, each tried out at each kind of provider.
+"""Mail programs, from 1998 to today, each tried out at each kind of provider.
 
-A profile says what a program can do, as data. `meet` lets it send and read at a provider with the best of that, for real,
-and records: whether the two can talk is what happened, and what leaks is what the capture gives away.
+A MailProgram says what one can do, as data. `try_out` lets it send and read at a provider with the best of that, for real,
+and records: whether the two are compatible is what happened, and what leaks is what the capture gives away.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from markupsafe import Markup
 
@@ -23,16 +22,22 @@ from labkit.provider import Provider
 from labkit.show.marks import Style, legend, legend_text, style
 from labkit.show.safe import block, grid
 from labkit.show.view import View, render
-from labkit.texts import _
+from labkit.texts import N_, _
 
 # Seconds. A program that begins in the clear and a server that begins with TLS wait for each other for ever.
 PATIENCE = 0.1
 STRANGER = "stranger"
 TEXT_COLUMNS = 30
+_COULD = {
+    (True, True): N_("both"),
+    (False, True): N_("reads"),
+    (True, False): N_("sends"),
+    (False, False): N_("nothing"),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class MailProgram:
     """What a mail program can do.
 
     security: kinds of connection, "none", "starttls" or "ssl", the preferred one first. mechanisms: with which it can log in
@@ -50,35 +55,33 @@ class Profile:
         for field in ("security", "mechanisms"):
             value = getattr(self, field)  # one word is as good as a tuple of it
             object.__setattr__(self, field, (value,) if isinstance(value, str) else tuple(value))
-        unknown = [kind for kind in self.security if kind not in tuple(Security)]
-        if unknown or not self.security:
+        if not self.security or not set(self.security) <= set(Security):
             message = _("A program connects in one or more of these ways: {names}. Name them in `security`.")
             raise BadSetting(message.format(names=", ".join(Security)))
 
-    def settings(self, provider: Provider, **overrides: Any) -> Settings:
+    def settings(self, provider: Provider) -> Settings:
         """The best that the program can be set to for hanako's account at a provider."""
-        policy = provider.policy
+        policy, wanted = provider.policy, provider.settings("hanako")
         security = policy.security if policy.security in self.security else Security(self.security[0])
         silent = security is not Security.SSL and policy.security is Security.SSL
         common = [name for name in self.mechanisms if name in policy.mechanisms] or list(self.mechanisms)
-        chosen: dict[str, Any] = {
-            "security": security,
-            "outgoing_requires_authentication": policy.auth_required and bool(self.mechanisms),
-            "mechanism": common[0] if common else "PLAIN",
-            "check_mail_first": self.reads_first,
-            "verify_certificate": self.verify_certificate,
-        }
-        if silent:
-            chosen["timeout"] = PATIENCE
-        return provider.settings("hanako", **(chosen | overrides))
+        return replace(
+            wanted,
+            security=security,
+            outgoing_requires_authentication=policy.auth_required and bool(self.mechanisms),
+            mechanism=common[0] if common else "PLAIN",
+            check_mail_first=self.reads_first,
+            verify_certificate=self.verify_certificate,
+            timeout=PATIENCE if silent else wanted.timeout,
+        )
 
 
-PROFILES = (
-    Profile("1998, no login to send"),
-    Profile("1999, reads mail first", reads_first=True),
-    Profile("2001, SMTP AUTH", mechanisms=("PLAIN", "LOGIN")),
-    Profile("2005, SSL without checks", ("ssl", "none"), ("PLAIN", "LOGIN"), verify_certificate=False),
-    Profile("today", ("ssl", "starttls"), ("SCRAM-SHA-256", "PLAIN")),
+PROGRAMS = (
+    MailProgram("1998, no login to send"),
+    MailProgram("1999, reads mail first", reads_first=True),
+    MailProgram("2001, SMTP AUTH", mechanisms=("PLAIN", "LOGIN")),
+    MailProgram("2005, SSL without checks", ("ssl", "none"), ("PLAIN", "LOGIN"), verify_certificate=False),
+    MailProgram("today", ("ssl", "starttls"), ("SCRAM-SHA-256", "PLAIN")),
 )
 
 # From permissive to strict, by the name of the column.
@@ -94,7 +97,7 @@ PROVIDERS: Mapping[str, Policy] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class Compatibility:
     """What came of a program and a provider. leaks: the most that somebody on the way gets of password or letter.
 
     At the stranger's, a machine that shows a wrong certificate and passes everything on, it is what that machine reads.
@@ -107,38 +110,37 @@ class Meeting:
     @property
     def style(self) -> Style:
         """The verdict's mark and colours, with what the program could do for its word."""
-        words = {(True, True): "both", (False, True): "reads", (True, False): "sends"}
-        return replace(style(self.leaks), name=words.get((self.sends, self.reads), "nothing"))
+        return replace(style(self.leaks), name=_COULD[self.sends, self.reads])
 
 
-class Meetings(View):
-    """Programs against providers: a table, and each meeting by the names of profile and provider."""
+class CompatibilityMatrix(View):
+    """Programs against providers: a table, and each field of it by the names of program and provider."""
 
-    def __init__(self, met: Mapping[tuple[str, str], Meeting]) -> None:
+    def __init__(self, tried: Mapping[tuple[str, str], Compatibility]) -> None:
         self.title = _("Which program can talk to which provider, and what leaks")
-        self._met = dict(met)
+        self._tried = dict(tried)
 
-    def __getitem__(self, names: tuple[str, str]) -> Meeting:
-        return self._met[names]
+    def __getitem__(self, names: tuple[str, str]) -> Compatibility:
+        return self._tried[names]
 
     @property
     def programs(self) -> tuple[str, ...]:
-        """The profiles' names, in order."""
-        return tuple(dict.fromkeys(program for program, _provider in self._met))
+        """The programs' names, in order."""
+        return tuple(dict.fromkeys(program for program, _provider in self._tried))
 
-    def of(self, program: str) -> Mapping[str, Meeting]:
+    def of(self, program: str) -> Mapping[str, Compatibility]:
         """What came of one program, by provider."""
-        return {provider: met for (name, provider), met in self._met.items() if name == program}
+        return {provider: tried for (name, provider), tried in self._tried.items() if name == program}
 
     @property
     def rows(self) -> tuple[tuple[str, tuple[Style, ...]], ...]:
         """For each program, what came of it at each provider."""
-        return tuple((name, tuple(met.style for met in self.of(name).values())) for name in self.programs)
+        return tuple((name, tuple(tried.style for tried in self.of(name).values())) for name in self.programs)
 
     @property
     def styles(self) -> tuple[Style, ...]:
         """The marks that occur, with their own words."""
-        return legend(style(met.leaks) for met in self._met.values())
+        return legend(style(tried.leaks) for tried in self._tried.values())
 
     def text(self) -> str:
         head = (_("Mail program"), *PROVIDERS)
@@ -147,33 +149,26 @@ class Meetings(View):
 
     def body(self) -> Markup:
         values = {"title": self.title, "providers": tuple(PROVIDERS), "rows": self.rows, "styles": self.styles}
-        return render("meetings.html", values)
+        return render("compatibility.html", values)
 
 
-def meet(*profiles: Profile) -> Meetings:
-    """Let programs (those of PROFILES when none is named) send and read at every provider, for real."""
-    tried = profiles or PROFILES
-    found = {(profile.name, name): met for name in PROVIDERS for profile, met in _visits(tried, name)}
-    return Meetings({(profile.name, name): found[profile.name, name] for profile in tried for name in PROVIDERS})
+def try_out(*programs: MailProgram) -> CompatibilityMatrix:
+    """Let programs (those of PROGRAMS when none is named) send and read at every provider, for real."""
+    return CompatibilityMatrix(
+        {(program.name, name): _visit(program, name) for program in programs or PROGRAMS for name in PROVIDERS}
+    )
 
 
-def _visits(profiles: Sequence[Profile], name: str) -> Iterator[tuple[Profile, Meeting]]:
-    for profile in profiles:
-        with Provider(PROVIDERS[name], repeatable=True) as provider:
-            yield profile, _impersonated(profile, provider) if name == STRANGER else _met(profile, provider)
-
-
-def _met(profile: Profile, provider: Provider) -> Meeting:
-    with provider.capture() as capture:
-        could = _tried(profile.settings(provider), provider)
-    return Meeting(*could, _leaks(capture))
-
-
-def _impersonated(profile: Profile, provider: Provider) -> Meeting:
-    with Impersonate(provider, "wrong-name") as middle:
-        settings = profile.settings(provider, smtp_port=middle.smtp_port, pop3_port=middle.pop3_port)
-        could = _tried(settings, provider)
-    return Meeting(*could, _leaks(middle.read))
+def _visit(program: MailProgram, name: str) -> Compatibility:
+    with Provider(PROVIDERS[name], repeatable=True) as provider:
+        settings = program.settings(provider)
+        if name != STRANGER:
+            with provider.capture() as capture:
+                could = _tried(settings, provider)
+            return Compatibility(*could, _leaks(capture))
+        with Impersonate(provider, "wrong-name") as middle:
+            could = _tried(replace(settings, smtp_port=middle.smtp_port, pop3_port=middle.pop3_port), provider)
+        return Compatibility(*could, _leaks(middle.read))
 
 
 def _tried(settings: Settings, provider: Provider) -> tuple[bool, bool]:
@@ -189,8 +184,4 @@ def _tried(settings: Settings, provider: Provider) -> tuple[bool, bool]:
 
 
 def _leaks(capture: Capture) -> Verdict:
-    return _most(capture.findings[fact].verdict for fact in (Fact.PASSWORD, Fact.TEXT))
-
-
-def _most(verdicts: Iterable[Verdict]) -> Verdict:
-    return min(verdicts, key=list(Verdict).index)
+    return min((capture.findings[fact].verdict for fact in (Fact.PASSWORD, Fact.TEXT)), key=list(Verdict).index)

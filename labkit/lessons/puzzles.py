@@ -1,4 +1,4 @@
-"""Cases to solve: mail programs with one wrong setting, and recordings of which nobody says what they are.
+"""Puzzles: mail programs with one wrong setting, and recordings of which nobody says what they are.
 
 They are made here, so that a notebook does not show its own solution. Each is the same on every machine.
 """
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from types import MappingProxyType
-from typing import Any
 from zlib import crc32
 
 from labkit.capture import Capture
@@ -19,7 +18,7 @@ from labkit.provider import Provider
 from labkit.texts import _
 
 # What hanako typed wrong, by the name of her provider.
-_TYPED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+_TYPED: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "company": {"security": "none"},
         "campus": {"mechanism": "PLAIN"},
@@ -37,19 +36,19 @@ _LOGINS = (
 )
 
 
-def settings(case: str, provider: Provider) -> Settings:
-    """What hanako entered for her account at a provider, one of them wrong. case: "company", "campus" or "shop".
+def settings(puzzle: str, provider: Provider) -> Settings:
+    """What hanako entered for her account at a provider, one of them wrong. puzzle: "company", "campus" or "shop".
 
-    Raises BadSetting for another case, and when the provider does not run.
+    Raises BadSetting for another puzzle, and when the provider does not run.
     """
-    if case not in _TYPED:
-        message = _("There is no case {name!r}: choose one of {names}.")
-        raise BadSetting(message.format(name=case, names=", ".join(_TYPED)))
-    return provider.settings("hanako", **_TYPED[case])
+    if puzzle not in _TYPED:
+        message = _("There is no puzzle {name!r}: choose one of {names}.")
+        raise BadSetting(message.format(name=puzzle, names=", ".join(_TYPED)))
+    return provider.settings("hanako", **_TYPED[puzzle])
 
 
-def blind(number: int) -> Capture:
-    """hanako sends a letter, somewhere, somehow, and it is recorded. Each number is another case, the same for everybody."""
+def recording(number: int) -> Capture:
+    """hanako sends a letter, somewhere, somehow, and it is recorded. Each number is another, the same for everybody."""
     every = tuple(product(_LOGINS, LoginFormat))
     (policy, setting, how), login_format = every[crc32(f"case {number}".encode()) % len(every)]
     chosen = replace(POLICIES[policy], login_format=login_format)

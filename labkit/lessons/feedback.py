@@ -1,4 +1,4 @@
-"""A note: what a lesson says to its learner. A verdict in words, sentences, and the lines or cards that belong to them.
+"""Feedback: what a lesson says to its learner. A verdict in words, sentences, and the lines or cards that belong to them.
 
 The verdict is a word and never only a colour or a sign, so that a screen reader says it. What stands between backticks in a
 sentence is shown as code.
@@ -20,7 +20,7 @@ from labkit.wire.flows import Side
 TEXT_WIDTH = 96  # columns
 
 
-class Note(View):
+class Feedback(View):
     """A verdict and what there is to say about it.
 
     sentences: one paragraph each. cards: pairs of a short name and a text. lines: what was on the wire. is_right: whether an
@@ -61,7 +61,7 @@ class Note(View):
             "rows": [(_side(side), row) for side, row in self.rows],
             "cards": self.cards,
         }
-        return render("note.html", values)
+        return render("feedback.html", values)
 
 
 def _side(side: Side) -> str:
