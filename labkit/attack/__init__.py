@@ -7,16 +7,16 @@ with Impersonate(provider, "expired") as middle: a wrong certificate, and what i
 replay(capture, provider): a captured login, said again
 guess(capture): words tried against a captured challenge and response
 inject(provider, command): a command slipped in before the TLS handshake
-neighbour(provider): sending from behind an address that somebody else has read mail from
+shared_address(provider): sending from behind an address that somebody else has read mail from
 """
 
 from labkit.attack.guess import Guessed, guess
 from labkit.attack.inject import Injected, inject
 from labkit.attack.logins import Login, logins
 from labkit.attack.middle import Impersonate, StripStartTls
-from labkit.attack.neighbour import Neighboured, neighbour
 from labkit.attack.replay import Replayed, replay
-from labkit.attack.words import WORDS
+from labkit.attack.shared_address import SentWithoutLogin, shared_address
+from labkit.attack.wordlist import WORDS
 
 __all__ = [
     "WORDS",
@@ -24,12 +24,12 @@ __all__ = [
     "Impersonate",
     "Injected",
     "Login",
-    "Neighboured",
     "Replayed",
+    "SentWithoutLogin",
     "StripStartTls",
     "guess",
     "inject",
     "logins",
-    "neighbour",
     "replay",
+    "shared_address",
 ]

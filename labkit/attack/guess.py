@@ -15,12 +15,12 @@ from scramp import ScramException
 from scramp.utils import saslprep
 
 from labkit.attack.logins import Login, first
-from labkit.attack.outcome import Outcome
-from labkit.attack.words import WORDS
+from labkit.attack.result import AttackResult
+from labkit.attack.wordlist import WORDS
 from labkit.capture import Capture
 from labkit.decode.sasl import unbase64
 from labkit.errors import LabError
-from labkit.texts import _
+from labkit.texts import N_, _
 
 GUESSABLE = ("CRAM-MD5", "APOP", "SCRAM-SHA-256")
 MOST_ITERATIONS = 10_000_000  # a hostile capture may say more, and one word would take minutes
@@ -28,12 +28,14 @@ Fits = Callable[[str], bool]
 
 
 @dataclass(frozen=True, repr=False)
-class Guessed(Outcome):
+class Guessed(AttackResult):
     """What guessing came to. password: None when no word fits. tried: words, up to the one that fits.
 
     iterations: how often the hash is repeated for one guess. guesses_per_second: on this machine, in this run, and so in
     no text.
     """
+
+    heading = N_("Words tried against a captured login")
 
     mechanism: str
     login: str
@@ -41,10 +43,6 @@ class Guessed(Outcome):
     tried: int
     iterations: int
     guesses_per_second: float = field(compare=False)
-
-    @property
-    def title(self) -> str:  # type: ignore[override]
-        return _("Words tried against a captured login")
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:

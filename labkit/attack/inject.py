@@ -7,30 +7,28 @@ buffer and carries it out inside TLS, as if the client had said it there (CVE-20
 import ssl
 from dataclasses import dataclass
 
-from labkit.attack.outcome import Outcome, explained, refuse_strangers
+from labkit.attack.result import AttackResult
+from labkit.attack.victim import SPEECHES, connection, expect_provider
+from labkit.decode.protocols import by_name
 from labkit.errors import BadSetting, LabError
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
 from labkit.mail.lineclient import LineClient
 from labkit.mail.policy import Security
 from labkit.provider import Provider
-from labkit.texts import _
-
-# For each protocol: what has to be said before TLS, the command that starts it, and what is said first inside.
-_SPEECH = {
-    "smtp": (("EHLO client.example",), "STARTTLS", "EHLO client.example"),
-    "pop3": ((), "STLS", "USER nobody"),
-}
+from labkit.texts import N_, _
 
 
 @dataclass(frozen=True, repr=False)
-class Injected(Outcome):
+class Injected(AttackResult):
     """What the server did with an injected command. inside: how each reply inside TLS began.
 
     Two replies are expected there, one for each command that was said inside; another one is the injected command's.
     """
 
-    protocol: str
+    heading = N_("A command injected before the handshake")
+
+    upgrade: str
     command: str
     answer: str
     upgraded: bool
@@ -42,14 +40,9 @@ class Injected(Outcome):
         return len(self.inside) > 2
 
     @property
-    def title(self) -> str:  # type: ignore[override]
-        return _("A command injected before the handshake")
-
-    @property
     def facts(self) -> tuple[tuple[str, str], ...]:
-        upgrade = _SPEECH[self.protocol][1]
         return (
-            (_("sent in one piece"), f"{upgrade} / {self.command}"),
+            (_("sent in one piece"), f"{self.upgrade} / {self.command}"),
             (_("the server's answer"), self.answer),
             (_("replies inside TLS"), " / ".join(self.inside) or _("none")),
         )
@@ -70,33 +63,33 @@ def inject(provider: Provider, command: str = "NOOP", *, protocol: str = "smtp")
 
     Raises LabError for a provider whose policy is not STARTTLS, BadSetting for a protocol that is not smtp or pop3.
     """
-    refuse_strangers(provider)
-    if protocol not in _SPEECH:
+    expect_provider(provider)
+    known = by_name(protocol)
+    if known not in SPEECHES:
         raise BadSetting(_("The protocol is smtp or pop3, not {name!r}.").format(name=protocol))
     if provider.policy.security is not Security.STARTTLS:
         message = _(
             "The policy {policy} does not upgrade connections to TLS: start a provider with the policy starttls."
         )
         raise LabError(message.format(policy=provider.policy.name))
-    before, upgrade, after = _SPEECH[protocol]
-    port = provider.smtp_port if protocol == "smtp" else provider.pop3_port
-    with explained(), LineClient(provider.host, port) as talk:
-        talk.reply()
-        for line in before:
-            talk.say(line)
-        talk.send(f"{upgrade}\r\n{command}\r\n".encode())
-        answer = talk.reply()
-        inside = _inside(talk, after) if answer.positive else ()
-    return Injected(protocol, command, answer.first, answer.positive, inside)
+    speech = SPEECHES[known]
+    with connection(provider, speech) as line:
+        line.reply()
+        for hello in speech.hello:
+            line.say(hello)
+        line.send(f"{known.upgrade}\r\n{command}\r\n".encode())
+        answer = line.reply()
+        inside = _inside(line, *(speech.hello or ("NOOP",))) if answer.positive else ()
+    return Injected(known.upgrade, command, answer.first, answer.positive, inside)
 
 
-def _inside(talk: LineClient, after: str) -> tuple[str, ...]:
+def _inside(line: LineClient, command: str) -> tuple[str, ...]:
     """How each reply begins, up to the end of the connection: first the injected command's, if there is one."""
-    talk.start_tls(authority().client_context(), DOMAIN)
-    replies = [talk.say(after).first]
-    talk.send(b"QUIT\r\n")
+    line.start_tls(authority().client_context(), DOMAIN)
+    replies = [line.say(command).first]
+    line.send(b"QUIT\r\n")
     try:
         while True:
-            replies.append(talk.reply().first)
+            replies.append(line.reply().first)
     except (ConnectionError, ssl.SSLEOFError):  # the server has closed
         return tuple(replies)

@@ -10,13 +10,13 @@ import contextlib
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self, cast
 
-from labkit.attack.outcome import refuse_strangers
+from labkit.attack.victim import SPEECHES, Speech, expect_provider
 from labkit.capture import Capture
+from labkit.decode.protocols import POP3, SMTP
 from labkit.errors import BadSetting, LabError
 from labkit.files import KeyLogFile
 from labkit.mail.accounts import DOMAIN
@@ -92,29 +92,18 @@ class Leg(asyncio.Protocol):
             self.transport.abort()
 
 
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """What a machine in the middle has to know of a protocol."""
-
-    upgrade: bytes  # the command that starts TLS
-    before: tuple[bytes, ...]  # what has to be said before it
-    refusal: bytes  # the answer of a server that has no TLS
-    agrees: bytes  # how the answer of a server begins that starts TLS
-    asks: tuple[bytes, ...]  # how a server's line begins that the client answers with data, not with a command
-
-
-SMTP = Speech(b"STARTTLS", (b"EHLO client.example",), b"502 5.5.1 STARTTLS is not offered", b"220", (b"334", b"354"))
-POP3 = Speech(b"STLS", (), b"-ERR STLS is not offered here", b"+OK", (b"+ ",))
-
-
-async def _answer(leg: Leg, asked: bytes = b"") -> bytes:
+async def _answer(leg: Leg, asked: str = "") -> bytes:
     """A whole reply: SMTP's lines with a hyphen go on, and so does POP3's answer to CAPA up to a lone dot."""
     reply = line = await leg.reader.readline()
-    listing = asked == b"CAPA" and line.startswith(b"+OK")
+    listing = asked == "CAPA" and line.startswith(b"+OK")
     while line and (line.rstrip() != b"." if listing else line[:3].isdigit() and line[3:4] == b"-"):
         line = await leg.reader.readline()
         reply += line
     return reply
+
+
+def _verb(line: bytes) -> str:
+    return line.strip().upper().decode("ascii", "replace")
 
 
 class Middle(ABC):
@@ -125,7 +114,7 @@ class Middle(ABC):
     """
 
     def __init__(self, provider: Provider, *wanted: Security) -> None:
-        refuse_strangers(provider)
+        expect_provider(provider)
         if provider.policy.security not in wanted:
             message = _(
                 "The policy {policy} leaves nothing to this attack: start a provider with one of the policies {names}."
@@ -149,10 +138,9 @@ class Middle(ABC):
         """Listen. Harmless when it runs already."""
         if self._ports:
             return
-        real = self._provider.smtp_port, self._provider.pop3_port
         self._network.start()
         try:
-            smtp, pop3 = (self._listen(speech, port) for speech, port in zip((SMTP, POP3), real, strict=True))
+            smtp, pop3 = (self._listen(SPEECHES[protocol]) for protocol in (SMTP, POP3))
         except BaseException:
             self.stop()
             raise
@@ -181,8 +169,8 @@ class Middle(ABC):
         names = known_names(self._provider.policy, self._running())
         return Capture(self._network.record(engine), names, keylog_file=keylog)
 
-    def _listen(self, speech: Speech, port: int) -> int:
-        serve = partial(self._serve, speech, port)
+    def _listen(self, speech: Speech) -> int:
+        serve = partial(self._serve, speech, speech.port(self._provider))
         return self._network.listen(lambda: Leg(serve), tls=self._victim_tls()).port
 
     def _running(self) -> tuple[int, int]:
@@ -235,8 +223,8 @@ class StripStartTls(Middle):
 
     async def _pass_on(self, speech: Speech, victim: Leg, real: Leg) -> None:
         greeting = await _answer(real)
-        for command in (*speech.before, speech.upgrade):
-            real.transport.write(command + b"\r\n")
+        for command in (*speech.hello, speech.protocol.upgrade):
+            real.transport.write(command.encode() + b"\r\n")
             await _answer(real)
         await real.start_tls(self._provider_tls(), DOMAIN)
         victim.transport.write(greeting)
@@ -253,8 +241,8 @@ class _Turn:
 
     async def from_victim(self, victim: Leg, real: Leg) -> None:
         while line := await victim.reader.readline():
-            if not self._data and line.strip().upper() == self._speech.upgrade:
-                victim.transport.write(self._speech.refusal + b"\r\n")
+            if not self._data and _verb(line) == self._speech.protocol.upgrade:
+                victim.transport.write(self._speech.no_tls + b"\r\n")
             else:
                 real.transport.write(line)
         real.finish()
@@ -279,7 +267,9 @@ class Impersonate(Middle):
         super().__init__(provider, Security.STARTTLS, Security.SSL)
         wrong = [known for known in Certificate if known is not Certificate.GOOD]
         if certificate not in wrong:
-            message = _("An impostor has no certificate {name!r}, only one that is wrong: choose one of {names}.")
+            message = _(
+                "A stranger in between has no certificate {name!r}, only one that is wrong: choose one of {names}."
+            )
             raise BadSetting(message.format(name=str(certificate), names=", ".join(wrong)))
         self._certificate = Certificate(certificate)
         self._keylog: KeyLogFile | None = None
@@ -329,13 +319,13 @@ class Impersonate(Middle):
 
     async def _upgrade(self, speech: Speech, victim: Leg, real: Leg) -> None:
         """Command by command in the clear, up to the one that starts TLS: then twice, once on each leg."""
-        answer, command = await _answer(real), b""
-        while command != speech.upgrade or not answer.startswith(speech.agrees):
+        answer, command = await _answer(real), ""
+        while command != speech.protocol.upgrade or not speech.takes(answer):
             victim.transport.write(answer)
             line = await victim.reader.readline()
             if not line:
                 raise ConnectionAbortedError
-            command = line.strip().upper()
+            command = _verb(line)
             real.transport.write(line)
             answer = await _answer(real, command)
         victim.transport.write(answer)

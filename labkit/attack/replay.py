@@ -6,32 +6,26 @@ asks something else each time: that is what challenges are for.
 
 from dataclasses import dataclass
 
-from labkit.attack.logins import Login, first
-from labkit.attack.outcome import Outcome, explained, refuse_strangers
+from labkit.attack.logins import APOP, Login, first
+from labkit.attack.result import AttackResult
+from labkit.attack.victim import SPEECHES, connection, expect_provider, up_to_the_login
 from labkit.capture import Capture
-from labkit.decode.protocol import Service
-from labkit.mail.accounts import DOMAIN
-from labkit.mail.certificates import authority
 from labkit.mail.lineclient import LineClient
-from labkit.mail.policy import Security
 from labkit.provider import Provider
-from labkit.texts import _
+from labkit.texts import N_, _
 
 
 @dataclass(frozen=True, repr=False)
-class Replayed(Outcome):
+class Replayed(AttackResult):
     """What a replayed login came to. same_challenge: None for a mechanism without a challenge."""
 
-    protocol: str
+    heading = N_("A captured login, replayed")
+
     mechanism: str
     login: str
     answer: str
     worked: bool
     same_challenge: bool | None = None
-
-    @property
-    def title(self) -> str:  # type: ignore[override]
-        return _("A captured login, replayed")
 
     @property
     def facts(self) -> tuple[tuple[str, str], ...]:
@@ -60,58 +54,33 @@ def replay(capture: Capture, provider: Provider) -> Replayed:
     Of several logins, the first that succeeded. Where the provider has TLS it is said inside: that needs no secret.
     Raises LabError when the capture shows no login, and BadSetting for a provider that is none or does not run.
     """
-    refuse_strangers(provider)
+    expect_provider(provider)
     stolen = first(capture)
-    smtp = stolen.protocol.service is Service.SENDING
-    with explained(), LineClient(provider.host, provider.smtp_port if smtp else provider.pop3_port) as talk:
-        greeting = _prepared(talk, provider, smtp)
-        asked, answer = _said_again(talk, stolen)
-        talk.say("QUIT")
-    if stolen.mechanism == "APOP":
+    with connection(provider, SPEECHES[stolen.protocol]) as line:
+        greeting = up_to_the_login(line, provider, SPEECHES[stolen.protocol])
+        asked, answer = _said_again(line, stolen)
+        line.say("QUIT")
+    if stolen.mechanism == APOP:
         asked = tuple(stamp for stamp in stolen.asked if stamp in greeting)
-    same = asked == stolen.asked if _asks_anew(stolen) else None
     return Replayed(
-        protocol=stolen.protocol.label,
         mechanism=stolen.mechanism,
         login=stolen.name,
         answer=answer,
-        worked=answer.startswith(("235", "+OK")),
-        same_challenge=same,
+        worked=answer.startswith(stolen.protocol.accepts),
+        same_challenge=None if stolen.carries_the_password else asked == stolen.asked,
     )
 
 
-def _asks_anew(login: Login) -> bool:
-    """Whether the mechanism lives on a challenge that is new each time."""
-    return login.mechanism not in {"PLAIN", "LOGIN", "USER/PASS"}
-
-
-def _prepared(talk: LineClient, provider: Provider, smtp: bool) -> str:
-    """Everything up to the login; returns the greeting."""
-    context, security = authority().client_context(), provider.policy.security
-    if security is Security.SSL:
-        talk.start_tls(context, DOMAIN)
-    greeting = talk.reply().first
-    if smtp:
-        talk.say("EHLO client.example")
-    if security is Security.STARTTLS:
-        talk.say("STARTTLS" if smtp else "STLS")
-        talk.start_tls(context, DOMAIN)
-        if smtp:
-            talk.say("EHLO client.example")
-    return greeting
-
-
-def _said_again(talk: LineClient, stolen: Login) -> tuple[tuple[str, ...], str]:
+def _said_again(line: LineClient, stolen: Login) -> tuple[tuple[str, ...], str]:
     """Each captured line, as long as the server asks on: the challenges that it asked, and its last reply."""
     asked: list[str] = []
     answer = ""
-    for line in stolen.sent:
-        reply = talk.say(line)
-        answer = reply.first
-        if reply.code in ("334", "+"):
+    for said in stolen.sent:
+        answer = line.say(said).first
+        if stolen.asks_on(answer):
             asked.append(answer)
-        elif not reply.positive:
+        elif not answer.startswith(stolen.protocol.accepts):
             return tuple(asked), answer
-    if reply.code in ("334", "+"):  # it asks on, and there is nothing more to say (RFC 4954 section 4)
-        answer = talk.say("*").first
+    if stolen.asks_on(answer):  # and there is nothing more to say (RFC 4954 section 4)
+        answer = line.say("*").first
     return tuple(asked), answer

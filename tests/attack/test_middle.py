@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 import labkit
-from labkit.attack import Impersonate, StripStartTls, inject, neighbour, replay
+from labkit.attack import Impersonate, StripStartTls, inject, replay, shared_address
 from labkit.attack.middle import Middle
 from labkit.decode.exposure import Fact, Verdict
 from labkit.errors import BadSetting, LabError
@@ -221,7 +221,8 @@ def test_a_provider_that_goes_first_takes_the_sessions_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "attack", [StripStartTls, Impersonate, inject, neighbour, lambda name: replay(cast(labkit.Capture, None), name)]
+    "attack",
+    [StripStartTls, Impersonate, inject, shared_address, lambda name: replay(cast(labkit.Capture, None), name)],
 )
 def test_nobody_else_is_attacked(attack: Any) -> None:
     with pytest.raises(BadSetting, match=r"^'mail\.example' does not belong here: give a labkit\.Provider"):
