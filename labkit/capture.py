@@ -114,9 +114,9 @@ class Capture(Recording):
     @property
     def exposure(self) -> "ExposureTable":
         """What an eavesdropper learns: a table, and a mapping from each fact to its finding."""
-        from labkit.show.exposure import exposure_table
+        from labkit.show.exposure import ExposureTable
 
-        return exposure_table(self.findings, self.flows)
+        return ExposureTable(self.findings, self.flows)
 
     @property
     def cost(self) -> Cost:
@@ -126,37 +126,37 @@ class Capture(Recording):
     @property
     def dialogue(self) -> "Dialogue":
         """What the two sides said, line by line, with marks."""
-        from labkit.show.dialogue import dialogue
+        from labkit.show.dialogue import Dialogue
 
-        return dialogue(self.flows)
+        return Dialogue(self.flows)
 
     def explain(self, flow: int | None = None) -> "Explanation":
         """Every byte beside its meaning; of the one flow with this number (1-based), or of all. Raises BadSetting."""
-        from labkit.show.explain import explain
+        from labkit.show.explain import Explanation
 
         chosen = [one for one in self.flows if flow is None or one.number == flow]
         if flow is not None and not chosen:
             message = _("This capture has no flow number {number!r}: it has {count}, numbered from 1.")
             raise BadSetting(message.format(number=flow, count=len(self.flows)))
-        return explain(chosen)
+        return Explanation(chosen)
 
     def ladder(self) -> "Figure":
         """The dialogue as arrows between the two ends."""
-        from labkit.show.ladder import ladder
+        from labkit.show.ladder import Ladder
 
-        return ladder(self.flows, engine=self.engine)
+        return Ladder(self.flows, engine=self.engine)
 
     def strip(self) -> "Figure":
         """What share of the bytes anybody could read."""
-        from labkit.show.strip import strip
+        from labkit.show.strip import Strip
 
-        return strip(self.flows, engine=self.engine)
+        return Strip(self.flows, engine=self.engine)
 
     def timeline(self) -> "Figure":
         """Who spoke when, and how much: what traffic analysis sees."""
-        from labkit.show.timeline import timeline
+        from labkit.show.timeline import Timeline
 
-        return timeline(self.flows, engine=self.engine)
+        return Timeline(self.flows, engine=self.engine)
 
     def report(self) -> dict[str, Any]:
         """All of it as plain data, for JSON; the README documents the shape."""

@@ -13,11 +13,11 @@ from labkit.errors import BadSetting
 from labkit.mail.policy import Policy, resolve
 from labkit.mail.sample import sample_message
 from labkit.provider import Provider
-from labkit.show.comparison import ComparisonView, Session, comparison
+from labkit.show.comparison import TEXT_WIDTH, ComparisonView, Session
 from labkit.show.figure import Figure
-from labkit.show.ladder import ladder
+from labkit.show.ladder import Ladder
 from labkit.show.page import page
-from labkit.show.strip import strip
+from labkit.show.strip import Strip
 from labkit.texts import _
 
 # The article's four situations.
@@ -65,15 +65,15 @@ class Comparison:
     @property
     def view(self) -> ComparisonView:
         """Dialogue, exposure and cost, side by side."""
-        return comparison(self._sessions)
+        return ComparisonView(self._sessions)
 
     def ladder(self) -> Figure:
         """The dialogues as arrows, one lane a policy."""
-        return ladder(self._sessions, engine=self.engine)
+        return Ladder(self._sessions, engine=self.engine)
 
     def strip(self) -> Figure:
         """What share of the bytes anybody could read, one bar a policy."""
-        return strip(self._sessions, engine=self.engine)
+        return Strip(self._sessions, engine=self.engine)
 
     def report(self) -> dict[str, Any]:
         """All of it as plain data, for JSON; the README documents the shape."""
@@ -90,11 +90,11 @@ class Comparison:
 
     def text(self, *, exact: bool = False, width: int | None = None) -> str:
         """In plain text. exact: with packet counts and TLS sizes, which differ between machines. width: of a terminal."""
-        return comparison(self._sessions, exact=exact, width=width).text()
+        return ComparisonView(self._sessions, exact=exact, width=width or TEXT_WIDTH).text()
 
     def page(self) -> str:
         """One self-contained HTML page with all of it."""
-        parts = [comparison(self._sessions, exact=True), self.ladder(), self.strip()]
+        parts = [ComparisonView(self._sessions, exact=True), self.ladder(), self.strip()]
         return page(_("Mail on the wire, side by side"), parts, engine=self.engine)
 
     def __repr__(self) -> str:

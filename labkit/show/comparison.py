@@ -16,7 +16,7 @@ from labkit.decode.dissection import Dissection
 from labkit.decode.exposure import Exposure, Fact, Verdict, expose
 from labkit.decode.protocol import Service
 from labkit.show.byte_shares import byte_shares, payload
-from labkit.show.dialogue import ShownConversation, beyond, ends_of, parts, sides
+from labkit.show.dialogue import ShownConversation, beyond, parts
 from labkit.show.exposure import fact_name
 from labkit.show.marks import Style, legend, legend_text, style
 from labkit.show.safe import block, grid, pad, visible
@@ -44,19 +44,6 @@ class Session:
     def part(self, service: Service) -> Exposure:
         """What the conversations of this service give away."""
         return expose(conversation for conversation in self.conversations if conversation.protocol.service is service)
-
-
-def titled(
-    shown: Sequence[Session] | Sequence[Dissection],
-) -> Iterator[tuple[str, tuple[Dissection, ...]]]:
-    """What figures draw: a title and conversations for each session; the conversations of one capture are one session."""
-    alone = tuple(item for item in shown if isinstance(item, Dissection))
-    if alone:
-        ends = {ends_of(conversation) for conversation in alone}
-        yield ends.pop() if len(ends) == 1 else _("{count:,} connections").format(count=len(alone)), alone
-    for item in shown:
-        if isinstance(item, Session):
-            yield item.title, item.conversations
 
 
 class SideBySide(View):
@@ -94,7 +81,7 @@ class SideBySide(View):
             {"title": session.title, "parts": column}
             for session, column in zip(self.sessions, self.columns, strict=True)
         ]
-        values = {"title": self.title, "columns": columns, "styles": self.styles, "sides": sides()}
+        values = {"title": self.title, "columns": columns, "styles": self.styles}
         return render("side-by-side.html", values | {"limit": HTML_GROUPS, "beyond": beyond})
 
 
@@ -187,13 +174,17 @@ def _cost_row(session: Session, *, exact: bool) -> list[str]:
 
 
 class ComparisonView(View):
-    """The three views of a comparison; each is there by itself as well. width: terminal columns of the text."""
+    """Sessions side by side, in three views; each is there by itself as well.
 
-    def __init__(self, sessions: Sequence[Session], *, exact: bool = False, width: int | None = None) -> None:
+    exact: with numbers that differ from machine to machine, for a terminal or a page, not for a notebook. width: in terminal
+    columns.
+    """
+
+    def __init__(self, sessions: Sequence[Session], *, exact: bool = False, width: int = TEXT_WIDTH) -> None:
         self.title = _("{count} sessions side by side").format(count=len(sessions))
         self.sessions = tuple(sessions)
-        self.dialogue = SideBySide(sessions, width=width or TEXT_WIDTH)
-        self.exposure = ExposureMatrix(sessions, width=width or TEXT_WIDTH)
+        self.dialogue = SideBySide(sessions, width=width)
+        self.exposure = ExposureMatrix(sessions, width=width)
         self.cost = CostTable(sessions, exact=exact)
 
     @property
@@ -206,12 +197,3 @@ class ComparisonView(View):
 
     def body(self) -> Markup:
         return Markup("\n").join(part.body() for part in self.parts)
-
-
-def comparison(sessions: Sequence[Session], *, exact: bool = False, width: int | None = None) -> ComparisonView:
-    """Sessions side by side: what was said, what somebody on the way learns, what it costs.
-
-    exact: with numbers that differ from machine to machine, for a terminal or a page, not for a notebook. width: in terminal
-    columns, else 118.
-    """
-    return ComparisonView(sessions, exact=exact, width=width)

@@ -153,8 +153,3 @@ def _all_lines(part: ShownConversation) -> Iterator[str]:
             yield fit(f"{side} {row.style.mark} {visible(row.text)}", TEXT_WIDTH)
         if group.more:
             yield f"{side}   {group.more}"
-
-
-def dialogue(conversations: Sequence[Dissection]) -> Dialogue:
-    """What was said in these conversations, with the mark that says who could read each line."""
-    return Dialogue(conversations)

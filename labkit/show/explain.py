@@ -160,8 +160,3 @@ def _text_lines(node: SpanNode, side: str, depth: int) -> Iterator[str]:
     yield fit(f"{shown}  {node.style.mark} {words or node.field}", TEXT_WIDTH)
     for child in node.children:
         yield from _text_lines(child, side, depth + 1)
-
-
-def explain(conversations: Sequence[Dissection]) -> Explanation:
-    """Every byte of some conversations: hexadecimal beside meaning, nested."""
-    return Explanation(conversations)

@@ -54,9 +54,12 @@ def where(finding: Finding, conversation: Dissection | None = None) -> str:
 
 
 class ExposureTable(View, Mapping[Fact, Finding]):
-    """The exposure of one capture: a table, and a mapping from each fact to its finding."""
+    """The exposure of one capture: a table, and a mapping from each fact to its finding.
 
-    def __init__(self, exposure: Exposure, conversations: Sequence[Dissection]) -> None:
+    conversations: those it was computed from, so that "where" can name their protocols.
+    """
+
+    def __init__(self, exposure: Exposure, conversations: Sequence[Dissection] = ()) -> None:
         self.title = _("What somebody on the way learns")
         self._exposure = exposure
         self.rows = tuple(_rows(exposure, conversations))
@@ -88,8 +91,3 @@ def _rows(exposure: Exposure, conversations: Sequence[Dissection]) -> Iterator[F
             yield FactRow(
                 fact_name(fact), style(finding.verdict), value, where(finding, by_flow.get(finding.flow or 0))
             )
-
-
-def exposure_table(exposure: Exposure, conversations: Sequence[Dissection] = ()) -> ExposureTable:
-    """What an eavesdropper learns. conversations: those it was computed from, so that "where" can name their protocols."""
-    return ExposureTable(exposure, conversations)

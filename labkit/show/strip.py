@@ -78,41 +78,25 @@ def sizes(found: Iterable[ByteShare]) -> dict[Style, int]:
 
 
 class Strip(Figure):
-    """One bar for each session. exact: the words tell the sizes of handshakes too."""
+    """One bar for each session, or for each conversation of a capture. engine: what made the packets."""
 
-    def __init__(self, bars: Sequence[Bar], engine: str, *, exact: bool = False) -> None:
+    def __init__(self, shown: Sequence[Session] | Sequence[Dissection], *, engine: str = "") -> None:
         super().__init__(engine)
         self.title = _("What the bytes on the wire are")
-        self.bars = tuple(bars)
-        self._exact = exact
+        more = more_connections(len(shown) - BARS)
+        self.bars = (*map(_bar, shown[:BARS]), *([Bar(more, ())] if more else []))
         self._note = _note(self.bars)
         self.height = TOP + ROW * len(self.bars) + AXIS + FOOT + (NOTE if self._note else 0)
 
-    def exact(self) -> "Strip":
-        """The same, with words that tell the sizes of handshakes too: for a terminal or a page, not for a notebook."""
-        return Strip(self.bars, self.engine, exact=True)
-
     @property
     def alt(self) -> str:
-        told = [": ".join(filter(None, (visible(bar.title), self._shares(bar)))) for bar in self.bars]
+        told = [": ".join(filter(None, (visible(bar.title), _told(bar)))) for bar in self.bars]
         return _("Bars of bytes in the order of the wire. {bars}.").format(bars="; ".join(told))
 
     def text(self) -> str:
         head = (_("Session"), _("Bytes"), _("Of these"))
-        rows = [(bar.title, self._total(bar), self._shares(bar)) for bar in self.bars]
+        rows = [(bar.title, payload(bar.shares) if bar.shares else "", _told(bar)) for bar in self.bars]
         return block([self.title, *grid([head, *rows], (40, 30, 100)), *filter(None, [self._note])])
-
-    def _total(self, bar: Bar) -> str:
-        if self._exact and bar.shares:
-            return f"{sum(share.size for share in bar.shares):,}"
-        return payload(bar.shares) if bar.shares else ""
-
-    def _shares(self, bar: Bar) -> str:
-        told = []
-        for style, size in sizes(bar.shares).items():
-            sized = self._exact or style is not STYLES["handshake"]
-            told.append(f"{style.mark} {size:,} {style.word}" if sized else style.label)
-        return ", ".join(told)
 
     def draw(self, sheet: Sheet) -> None:
         room = self.width - NAMES - TOTALS
@@ -192,13 +176,13 @@ def _step(span: float) -> int:
         power *= 10
 
 
-def strip(shown: Sequence[Session] | Sequence[Dissection], *, engine: str = "") -> Strip:
-    """What the bytes are, one bar for each session, or for each conversation of a capture. engine: what made the packets."""
-    more = more_connections(len(shown) - BARS)
-    return Strip([*map(_bar, shown[:BARS]), *([Bar(more, ())] if more else [])], engine)
-
-
 def _bar(item: Session | Dissection) -> Bar:
     if isinstance(item, Session):
         return Bar(item.title, byte_shares(item.conversations))
     return Bar(protocol_of(item), byte_shares([item]))
+
+
+def _told(bar: Bar) -> str:
+    """How many bytes look how; a handshake's size is not told."""
+    told = ((style, "" if style is STYLES["handshake"] else f" {size:,}") for style, size in sizes(bar.shares).items())
+    return ", ".join(f"{style.mark}{size} {style.word}" for style, size in told)

@@ -70,9 +70,9 @@ def _burst(found: Sequence[Group]) -> DrawnBurst:
 
 
 class Timeline(Figure):
-    """Bars up and down, one panel for each conversation."""
+    """Bars up and down, one panel for each conversation. engine: what made the packets."""
 
-    def __init__(self, conversations: Sequence[Dissection], engine: str) -> None:
+    def __init__(self, conversations: Sequence[Dissection], *, engine: str = "") -> None:
         super().__init__(engine)
         self.title = _("Who speaks, in which order, and how much")
         self.panels = tuple(map(_panel, conversations[:PANELS]))
@@ -157,8 +157,3 @@ def _draw_burst(sheet: Sheet, burst: DrawnBurst, x: float, middle: float, pitch:
     sheet.text(x + pitch / 2, tip, burst.style.mark, size=10, anchor=MIDDLE, centred=True)
     if burst.size is not None and pitch >= WIDEST * 0.9:
         sheet.text(x + pitch / 2, tip + up * BEYOND, f"{burst.size:,}", size=10, anchor=MIDDLE, centred=True)
-
-
-def timeline(conversations: Sequence[Dissection], *, engine: str = "") -> Timeline:
-    """What traffic analysis sees of a capture. engine: what made the packets."""
-    return Timeline(conversations, engine)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import labkit
-from labkit.show.dialogue import dialogue
-from labkit.show.explain import explain
+from labkit.show.dialogue import Dialogue
+from labkit.show.explain import Explanation
 from tests.browser.chromium import Page
 from tests.browser.served import barriers
 from tests.show.scripts import conversation
@@ -95,7 +95,7 @@ def test_at_200_percent_nothing_is_cut_off(
 def test_hostile_bytes_stay_text(page: Page, tmp_path: Path) -> None:
     hostile = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">\x1b[2J\u202e"
     heard = [conversation("S: 220 mail.example", f"C: MAIL FROM:<{hostile}>", f"S: 250 {hostile}")]
-    shown(page, tmp_path, AROUND.format(dialogue(heard).html() + explain(heard).html()))
+    shown(page, tmp_path, AROUND.format(Dialogue(heard).html() + Explanation(heard).html()))
     page.evaluate(OPEN_ALL)
     assert page.evaluate("document.title") == "t"
     assert page.evaluate("document.scripts.length + document.images.length") == 0

@@ -14,8 +14,8 @@ from labkit.decode import exposure
 from labkit.decode.dissection import dissect
 from labkit.decode.exposure import expose
 from labkit.decode.lines import Terminators
-from labkit.show.dialogue import dialogue
-from labkit.show.explain import explain
+from labkit.show.dialogue import Dialogue
+from labkit.show.explain import Explanation
 from labkit.wire.flows import Flow, Side
 from tests.decode.conftest import C, S, flow_of
 
@@ -80,8 +80,8 @@ WORK: dict[str, Callable[[Flow], object]] = {
     "spans": lambda flow: [dissect(flow).spans(side) for side in Side],
     "lines": lambda flow: dissect(flow).lines,
     "exposure": lambda flow: expose([dissect(flow)]),
-    "dialogue": lambda flow: dialogue([dissect(flow)]).text(),
-    "explanation": lambda flow: explain([dissect(flow)]).text(),
+    "dialogue": lambda flow: Dialogue([dissect(flow)]).text(),
+    "explanation": lambda flow: Explanation([dissect(flow)]).text(),
 }
 
 

@@ -11,7 +11,7 @@ from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import Fact
 from labkit.decode.spans import leaves, untiled
 from labkit.show import exploration as module
-from labkit.show.explain import Explanation, explain
+from labkit.show.explain import Explanation
 from labkit.show.exploration import Bursts, Packets
 from labkit.wire.flows import reassemble
 from labkit.wire.frames import Frame
@@ -26,7 +26,7 @@ class Frames:
         self.flows: tuple[Dissection, ...] = tuple(map(dissect, reassemble(frames)))
 
     def explain(self) -> Explanation:
-        return explain(self.flows)
+        return Explanation(self.flows)
 
 
 @pytest.fixture(scope="module")

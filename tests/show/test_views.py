@@ -12,13 +12,13 @@ from labkit.decode.cost import cost
 from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import Fact, expose
 from labkit.show.byte_shares import byte_shares
-from labkit.show.comparison import Session, comparison
-from labkit.show.dialogue import dialogue
-from labkit.show.explain import explain
-from labkit.show.exposure import exposure_table
+from labkit.show.comparison import ComparisonView, Session
+from labkit.show.dialogue import Dialogue
+from labkit.show.explain import Explanation
+from labkit.show.exposure import ExposureTable
 from labkit.show.page import page
 from labkit.show.safe import width as columns
-from labkit.show.timeline import timeline
+from labkit.show.timeline import Timeline
 from labkit.show.view import View
 from labkit.wire.flows import Side
 from tests.conftest import examples
@@ -73,10 +73,10 @@ class Checked(HTMLParser):
 def views(shown: Session) -> list[View]:
     """Every text and HTML view of a session; figures have tests of their own."""
     return [
-        dialogue(shown.conversations),
-        exposure_table(shown.exposure, shown.conversations),
-        comparison([shown, shown]),
-        explain(shown.conversations),
+        Dialogue(shown.conversations),
+        ExposureTable(shown.exposure, shown.conversations),
+        ComparisonView([shown, shown]),
+        Explanation(shown.conversations),
     ]
 
 
@@ -84,7 +84,7 @@ def views(shown: Session) -> list[View]:
 
 
 def test_a_dialogue_tells_side_mark_and_words() -> None:
-    assert dialogue([conversation(*CHALLENGED)]).text().splitlines() == [
+    assert Dialogue([conversation(*CHALLENGED)]).text().splitlines() == [
         "SMTP  client.example → mail.example",
         "S: · 220 mail.example ESMTP",
         "C: · EHLO client.example",
@@ -101,20 +101,20 @@ def test_a_dialogue_tells_side_mark_and_words() -> None:
 
 
 def test_a_message_shows_whom_it_is_from_for_and_about_and_folds_the_rest() -> None:
-    shown = dialogue([conversation(*READING, port=110)])
+    shown = Dialogue([conversation(*READING, port=110)])
     assert "S: ● Subject: Lunch on Friday?\nS:   … 17 more lines\n" in shown.text()
     assert "Noon at the station?" not in shown.text()
     assert "Noon at the station?" in shown.html()
 
 
 def test_pipelined_replies_are_not_taken_for_one() -> None:
-    lines = dialogue([conversation(*SENDING, "C: NOOP\nNOOP\nNOOP\nNOOP", "S: 250 a\n250 b\n250 c\n250 d")]).text()
+    lines = Dialogue([conversation(*SENDING, "C: NOOP\nNOOP\nNOOP\nNOOP", "S: 250 a\n250 b\n250 c\n250 d")]).text()
     assert all(f"S: · 250 {word}\n" in lines for word in "abcd")
 
 
 def test_a_dialogue_without_a_conversation_says_so() -> None:
-    assert dialogue([]).text() in dialogue([]).html()
-    assert explain([]).text() == dialogue([]).text()
+    assert Dialogue([]).text() in Dialogue([]).html()
+    assert Explanation([]).text() == Dialogue([]).text()
 
 
 def test_what_a_key_opened_is_told_after_what_everybody_sees() -> None:
@@ -124,7 +124,7 @@ def test_what_a_key_opened_is_told_after_what_everybody_sees() -> None:
     class Both(Dissection):
         opened = inside
 
-    text = dialogue([Both(outside.flow, outside.protocol)]).text()
+    text = Dialogue([Both(outside.flow, outside.protocol)]).text()
     assert (
         text.index("ClientHello") < text.index("inside TLS: only the two ends can read this") < text.index("AUTH PLAIN")
     )
@@ -132,7 +132,7 @@ def test_what_a_key_opened_is_told_after_what_everybody_sees() -> None:
 
 def test_an_exposure_table_locates_by_burst() -> None:
     shown = session("Plaintext", (110, script(*READING)))
-    table = exposure_table(shown.exposure, shown.conversations)
+    table = ExposureTable(shown.exposure, shown.conversations)
     password = next(line for line in table.text().splitlines() if line.startswith("password"))
     assert re.split(r"\s{2,}", password) == ["password", "● readable", "fuji3776", "POP3 client, burst 4, bytes 16–23"]
     assert shown.conversations[0].flow.client_stream.data[16:24] == b"fuji3776"
@@ -142,13 +142,13 @@ def test_an_exposure_table_locates_by_burst() -> None:
 
 def test_bytes_after_a_handshake_are_not_counted_because_they_do_not_repeat() -> None:
     shown = four_sessions()[3]
-    size = exposure_table(shown.exposure, shown.conversations).text().splitlines()[-1]
+    size = ExposureTable(shown.exposure, shown.conversations).text().splitlines()[-1]
     assert size.startswith("message size")
     assert re.search(r"SMTPS client, burst \d+$", size)
 
 
 def test_a_comparison_puts_policies_side_by_side() -> None:
-    shown = comparison(four_sessions())
+    shown = ComparisonView(four_sessions())
     text = shown.text()
     assert max(map(len, text.splitlines())) <= 118
     assert re.search(r"Plaintext +│ SMTP AUTH +│ POP before SMTP +│ SSL", text)
@@ -160,7 +160,7 @@ def test_a_comparison_puts_policies_side_by_side() -> None:
 
 def test_the_exact_comparison_tells_packets_and_all_bytes() -> None:
     sessions = four_sessions()
-    last = comparison(sessions, exact=True).cost.text().splitlines()[-1]
+    last = ComparisonView(sessions, exact=True).cost.text().splitlines()[-1]
     total = sum(len(c.flow.client_stream.data) + len(c.flow.server_stream.data) for c in sessions[3].conversations)
     assert last.split()[-2:] == [str(sessions[3].cost.packets), f"{total:,}"]
 
@@ -178,7 +178,7 @@ def test_the_exact_comparison_tells_packets_and_all_bytes() -> None:
     ],
 )
 def test_a_comparison_fits_the_terminal(width: int, count: int, bands: list[int]) -> None:
-    shown = comparison((four_sessions() * 2)[:count], exact=True, width=width)
+    shown = ComparisonView((four_sessions() * 2)[:count], exact=True, width=width)
     assert [line.count("┼") + 1 for line in shown.dialogue.text().splitlines() if line[:1] == "─"] == bands
     lines = shown.text().splitlines()
     assert max(map(columns, lines)) <= max(width, 80), "legend and cost are no narrower"
@@ -212,7 +212,7 @@ def test_faces_do_not_depend_on_the_size_of_a_handshake() -> None:
     for first, second in zip(views(one)[:3], views(other)[:3], strict=True):
         assert first.text() == second.text()
         assert first.html() == second.html()
-    assert timeline(one.conversations).text() == timeline(other.conversations).text()
+    assert Timeline(one.conversations).text() == Timeline(other.conversations).text()
 
 
 def test_no_port_time_or_packet_number_is_told() -> None:
@@ -249,8 +249,8 @@ def test_hostile_bytes_are_shown_and_do_nothing() -> None:
     shown = session("<b>Own</b>\x1b", (25, script(SENDING[0], *HOSTILE)))
     for view in views(shown):
         check(view)
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;␛[2J␇" in dialogue(shown.conversations).html()
-    assert "{{ 7*7 }}" in dialogue(shown.conversations).html()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;␛[2J␇" in Dialogue(shown.conversations).html()
+    assert "{{ 7*7 }}" in Dialogue(shown.conversations).html()
 
 
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -271,10 +271,10 @@ def test_faces_of_a_long_session_are_bounded() -> None:
     for view in views(long)[:2] + views(long)[3:]:
         assert len(view.text().splitlines()) <= 30
         assert len(view.html()) < 2_000_000
-    assert "C: · NOOP 99\n" in dialogue(long.conversations).whole().text()
-    assert "more lines, in the capture" in dialogue(long.conversations).whole().text()
-    assert "more lines, in the capture" in dialogue(long.conversations).html()
-    assert "more spans, in the capture" in explain(long.conversations).html()
+    assert "C: · NOOP 99\n" in Dialogue(long.conversations).whole().text()
+    assert "more lines, in the capture" in Dialogue(long.conversations).whole().text()
+    assert "more lines, in the capture" in Dialogue(long.conversations).html()
+    assert "more spans, in the capture" in Explanation(long.conversations).html()
 
 
 def test_a_line_of_a_megabyte_is_shown_by_its_beginning() -> None:
@@ -282,19 +282,19 @@ def test_a_line_of_a_megabyte_is_shown_by_its_beginning() -> None:
     for view in views(long):
         assert len(view.html()) < 300_000
         assert len(view.text()) < 10_000
-    assert "999,612 more characters" in dialogue(long.conversations).html()
+    assert "999,612 more characters" in Dialogue(long.conversations).html()
 
 
 def test_messages_without_end_are_bounded() -> None:
     lines = ["C: DATA", "S: 354 go", "C: " + f"{'x' * 300}\n" * 400 + ".", "S: 250 ok"] * 40
-    shown = dialogue([conversation(*SENDING, *lines)] * 3)
+    shown = Dialogue([conversation(*SENDING, *lines)] * 3)
     assert len(shown.html()) < 3_000_000
     assert shown.html().count("more lines, in the capture") == 3
 
 
 def test_faces_of_many_connections_are_bounded() -> None:
     many = [conversation(*SENDING)] * 1000
-    for view in (dialogue(many), explain(many)):
+    for view in (Dialogue(many), Explanation(many)):
         assert "… 960 more connections, in the capture" in view.html()
         assert len(view.html()) < 2_000_000
 
@@ -303,7 +303,7 @@ def test_faces_of_many_connections_are_bounded() -> None:
 
 
 def test_an_explanation_nests_and_follows_the_wire() -> None:
-    html = explain([conversation(*SENDING)]).html()
+    html = Explanation([conversation(*SENDING)]).html()
     meanings = ("The server is ready.", "The client says its name", "The server knows the SIZE parameter")
     assert sorted(meanings, key=html.index) == list(meanings)
     assert re.search(r"<details.*<details.*<details.*</details>.*</details>", html, re.DOTALL)
@@ -315,7 +315,7 @@ def test_an_explanation_nests_and_follows_the_wire() -> None:
 
 def test_a_page_is_complete_and_needs_nothing_else() -> None:
     shown = four_sessions()[3]
-    html = page("A <capture>", [*views(shown), timeline(shown.conversations)], engine="tap", notes=["It was cut."])
+    html = page("A <capture>", [*views(shown), Timeline(shown.conversations)], engine="tap", notes=["It was cut."])
     found = Checked(html)
     assert html.startswith("<!DOCTYPE html>\n<html lang=")
     assert found.headings[0] == 1
@@ -340,5 +340,5 @@ def test_a_page_is_complete_and_needs_nothing_else() -> None:
 
 def test_tls_versions_are_both_understood() -> None:
     shown = session("1.2", (465, inside_tls(script(*AUTH_SENDING), ssl.TLSVersion.TLSv1_2)))
-    assert "ServerHello, TLS 1.2" in dialogue(shown.conversations).text()
-    assert "handshake" in comparison([shown]).cost.text()
+    assert "ServerHello, TLS 1.2" in Dialogue(shown.conversations).text()
+    assert "handshake" in ComparisonView([shown]).cost.text()
