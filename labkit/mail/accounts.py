@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
 
 from scramp import ScramException, ScramMechanism
 
@@ -100,15 +99,8 @@ def random_password() -> str:
     return secrets.token_hex(8)
 
 
-class ScramKeys(NamedTuple):
-    """What a server keeps of a password for SCRAM (RFC 5802 section 3)."""
-
-    salt: bytes
-    stored_key: bytes
-    server_key: bytes
-    iterations: int
-
-
+# What a server keeps of a password for SCRAM (RFC 5802 section 3): salt, StoredKey, ServerKey, iteration count.
+ScramKeys = tuple[bytes, bytes, bytes, int]
 SCRAM = ScramMechanism("SCRAM-SHA-256")  # type: ignore[no-untyped-call]
 _ITERATIONS = 4096  # RFC 7677 section 4
 
@@ -180,12 +172,8 @@ class Accounts(Mapping[str, Account]):
 
     def scram_keys(self, login: str) -> ScramKeys:
         """An account's SCRAM keys; for an unknown login such as nobody could prove, in the same time."""
-        return self._scram_keys.get(login) or ScramKeys(
-            self.salt(login),
-            self._digest(b"stored " + login.encode()),
-            self._digest(b"server " + login.encode()),
-            _ITERATIONS,
-        )
+        stored, server = (self._digest(kind + login.encode()) for kind in (b"stored ", b"server "))
+        return self._scram_keys.get(login) or (self.salt(login), stored, server, _ITERATIONS)
 
     def derive_scram_keys(self) -> None:
         """Derive all SCRAM keys now: PBKDF2 is slow on purpose, and a server would keep everybody waiting for it."""
@@ -196,8 +184,7 @@ class Accounts(Mapping[str, Account]):
         keys = {}
         for login, account in self._by_login.items():
             with suppress(ScramException):  # a password that SASLprep forbids (RFC 4013) opens nothing by SCRAM
-                info = SCRAM.make_auth_info(account.password, _ITERATIONS, self.salt(login))  # type: ignore[no-untyped-call]
-                keys[login] = ScramKeys(*info)
+                keys[login] = SCRAM.make_auth_info(account.password, _ITERATIONS, self.salt(login))  # type: ignore[no-untyped-call]
         return keys
 
     def verify(self, login: str, proof: bytes, expected: bytes) -> Account | None:

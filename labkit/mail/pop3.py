@@ -33,7 +33,7 @@ COMMAND_LIMIT = 255  # octets with CRLF; RFC 2449 section 4
 CRLF = b"\r\n"
 
 
-class State(StrEnum):
+class Pop3State(StrEnum):
     """Where a session is."""
 
     AUTHORIZATION = "AUTHORIZATION"
@@ -83,60 +83,66 @@ RESPONSE = _argument(rb"(.*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Transition:
-    """One row of the table: the argument's rule, the Machine's method that does the work, and where each outcome leads."""
+class Pop3Transition:
+    """One row of the table: the argument's rule, the machine's method that does the work, and where each status leads.
+
+    login: outside TLS it is refused where the policy asks for TLS.
+    """
 
     argument: Argument
     handler: str
-    ok: State
-    err: State
-    more: State = State.EXCHANGE
+    ok: Pop3State
+    err: Pop3State
+    login: bool = False
 
-    def leads_to(self, status: Status) -> State:
+    def leads_to(self, status: Status) -> Pop3State:
         """The state after a command that came to this."""
         states = {
             Status.OK: self.ok,
             Status.TOLD: self.err,
             Status.ERR: self.err,
-            Status.MORE: self.more,
-            Status.ENOUGH: State.CLOSED,
+            Status.MORE: Pop3State.EXCHANGE,
+            Status.ENOUGH: Pop3State.CLOSED,
         }
         return states[status]
 
 
-def _rows() -> Iterator[tuple[tuple[State, str], Transition]]:
-    before, named, during = State.AUTHORIZATION, State.PASSWORD, State.TRANSACTION
+def _rows() -> Iterator[tuple[tuple[Pop3State, str], Pop3Transition]]:
+    before, named, during = Pop3State.AUTHORIZATION, Pop3State.PASSWORD, Pop3State.TRANSACTION
     for state in (before, named):  # any command but PASS makes the session forget the name (RFC 1939 section 7, PASS)
-        yield (state, "USER"), Transition(TEXT, "user", ok=named, err=before)
-        yield (state, "APOP"), Transition(NAME_AND_DIGEST, "apop", ok=during, err=before)
-        yield (state, "AUTH"), Transition(MECHANISM, "auth", ok=during, err=before)
-        yield (state, "CAPA"), Transition(NOTHING, "capa", ok=before, err=before)
-        yield (state, "STLS"), Transition(NOTHING, "stls", ok=State.NEGOTIATION, err=before)
-        yield (state, "UTF8"), Transition(NOTHING, "utf8", ok=before, err=before)
-        yield (state, "QUIT"), Transition(NOTHING, "leave", ok=State.CLOSED, err=before)
-    yield (before, "PASS"), Transition(TEXT, "password_without_name", ok=before, err=before)
-    yield (named, "PASS"), Transition(TEXT, "password", ok=during, err=before)
-    yield (State.EXCHANGE, ""), Transition(RESPONSE, "advance", ok=during, err=before)  # a line here has no verb
-    yield (during, "STAT"), Transition(NOTHING, "stat", ok=during, err=during)
-    yield (during, "LIST"), Transition(MAYBE_NUMBER, "list", ok=during, err=during)
-    yield (during, "UIDL"), Transition(MAYBE_NUMBER, "uidl", ok=during, err=during)
-    yield (during, "RETR"), Transition(NUMBER, "retr", ok=during, err=during)
-    yield (during, "TOP"), Transition(TWO_NUMBERS, "top", ok=during, err=during)
-    yield (during, "DELE"), Transition(NUMBER, "dele", ok=during, err=during)
-    yield (during, "NOOP"), Transition(NOTHING, "noop", ok=during, err=during)
-    yield (during, "RSET"), Transition(NOTHING, "rset", ok=during, err=during)
-    yield (during, "CAPA"), Transition(NOTHING, "capa", ok=during, err=during)
-    yield (during, "QUIT"), Transition(NOTHING, "update", ok=State.UPDATE, err=State.UPDATE)
+        yield (state, "USER"), Pop3Transition(TEXT, "user", ok=named, err=before, login=True)
+        yield (state, "APOP"), Pop3Transition(NAME_AND_DIGEST, "apop", ok=during, err=before, login=True)
+        yield (state, "AUTH"), Pop3Transition(MECHANISM, "auth", ok=during, err=before, login=True)
+        yield (state, "CAPA"), Pop3Transition(NOTHING, "capa", ok=before, err=before)
+        yield (state, "STLS"), Pop3Transition(NOTHING, "stls", ok=Pop3State.NEGOTIATION, err=before)
+        yield (state, "UTF8"), Pop3Transition(NOTHING, "utf8", ok=before, err=before)
+        yield (state, "QUIT"), Pop3Transition(NOTHING, "leave", ok=Pop3State.CLOSED, err=before)
+    yield (before, "PASS"), Pop3Transition(TEXT, "password_without_name", ok=before, err=before, login=True)
+    yield (named, "PASS"), Pop3Transition(TEXT, "password", ok=during, err=before)
+    yield (
+        (Pop3State.EXCHANGE, ""),
+        Pop3Transition(RESPONSE, "advance", ok=during, err=before),
+    )  # a line here has no verb
+    yield (during, "STAT"), Pop3Transition(NOTHING, "stat", ok=during, err=during)
+    yield (during, "LIST"), Pop3Transition(MAYBE_NUMBER, "list", ok=during, err=during)
+    yield (during, "UIDL"), Pop3Transition(MAYBE_NUMBER, "uidl", ok=during, err=during)
+    yield (during, "RETR"), Pop3Transition(NUMBER, "retr", ok=during, err=during)
+    yield (during, "TOP"), Pop3Transition(TWO_NUMBERS, "top", ok=during, err=during)
+    yield (during, "DELE"), Pop3Transition(NUMBER, "dele", ok=during, err=during)
+    yield (during, "NOOP"), Pop3Transition(NOTHING, "noop", ok=during, err=during)
+    yield (during, "RSET"), Pop3Transition(NOTHING, "rset", ok=during, err=during)
+    yield (during, "CAPA"), Pop3Transition(NOTHING, "capa", ok=during, err=during)
+    yield (during, "QUIT"), Pop3Transition(NOTHING, "update", ok=Pop3State.UPDATE, err=Pop3State.UPDATE)
 
 
-TABLE: Mapping[tuple[State, str], Transition] = MappingProxyType(dict(_rows()))
-AFTER_A_REFUSAL: Mapping[State, State] = MappingProxyType({State.PASSWORD: State.AUTHORIZATION})
-_WANTS: Mapping[State, Want] = MappingProxyType(
+TABLE: Mapping[tuple[Pop3State, str], Pop3Transition] = MappingProxyType(dict(_rows()))
+AFTER_A_REFUSAL: Mapping[Pop3State, Pop3State] = MappingProxyType({Pop3State.PASSWORD: Pop3State.AUTHORIZATION})
+_WANTS: Mapping[Pop3State, Want] = MappingProxyType(
     {
-        State.EXCHANGE: Want.RESPONSE,
-        State.NEGOTIATION: Want.TLS,
-        State.UPDATE: Want.NOTHING,
-        State.CLOSED: Want.NOTHING,
+        Pop3State.EXCHANGE: Want.RESPONSE,
+        Pop3State.NEGOTIATION: Want.TLS,
+        Pop3State.UPDATE: Want.NOTHING,
+        Pop3State.CLOSED: Want.NOTHING,
     }
 )
 VERBS = frozenset(verb for _state, verb in TABLE if verb)
@@ -187,6 +193,7 @@ class Pop3Machine(Machine):
     """
 
     command_limit = COMMAND_LIMIT
+    state = Pop3State.AUTHORIZATION
     _negotiation: sasl.Negotiation
 
     def __init__(self, service: MailService, *, can_start_tls: bool = False) -> None:
@@ -194,10 +201,6 @@ class Pop3Machine(Machine):
         self._service = service
         self._policy = service.policy
         self._can_start_tls = can_start_tls
-        self._state = State.AUTHORIZATION
-        self._secured = False
-        self._peer = ""
-        self._timestamp = ""
         self._failures = 0
         self._unknown = 0
         self._utf8 = False
@@ -207,18 +210,13 @@ class Pop3Machine(Machine):
         self._marked: set[int] = set()
 
     @property
-    def state(self) -> State:
-        """Where the session is."""
-        return self._state
-
-    @property
     def wants(self) -> Want:
-        return _WANTS.get(self._state, Want.COMMAND)
+        return _WANTS.get(self.state, Want.COMMAND)
 
     def begin(self, transport: asyncio.BaseTransport) -> None:
         self._peer = address_of(transport)
         self._secured = transport.get_extra_info("ssl_object") is not None
-        self._state = State.AUTHORIZATION
+        self.state = Pop3State.AUTHORIZATION
 
     def greeting(self) -> bytes:
         """Commands may have come already: POP3 may be pipelined (RFC 2449 section 6.6), and is, when spoken from a file."""
@@ -231,23 +229,23 @@ class Pop3Machine(Machine):
     def respond(self, line: bytes, cut: bool = False) -> Response:
         """The work of one line."""
         verb, argument = self._split(line)
-        transition = TABLE.get((self._state, verb))
+        transition = TABLE.get((self.state, verb))
         match = transition.argument.pattern.fullmatch(argument) if transition else None
-        if transition is not None and match is not None and (not cut or self._state is State.EXCHANGE):
+        if transition is not None and match is not None and (not cut or self.state is Pop3State.EXCHANGE):
             handler: Callable[[re.Match[bytes]], Response] = getattr(self, transition.handler)
-            response = handler(match)
-            self._state = transition.leads_to(response.status)
+            response = (transition.login and self._refuse_in_the_clear()) or handler(match)
+            self.state = transition.leads_to(response.status)
         else:
             response = TOO_LONG if cut and not is_http(line) else self._refusal(line, verb, transition)
-            self._state = AFTER_A_REFUSAL.get(self._state, self._state)
+            self.state = AFTER_A_REFUSAL.get(self.state, self.state)
         if response.status is Status.ENOUGH:
             self.close()
         return response
 
     def close(self) -> None:
         """The connection is gone or must go: delete nothing, free the lock."""
-        if self._state is not State.UPDATE:
-            self._state = State.CLOSED
+        if self.state is not Pop3State.UPDATE:
+            self.state = Pop3State.CLOSED
         self._release()
 
     def _release(self) -> None:
@@ -256,18 +254,18 @@ class Pop3Machine(Machine):
             self._drop = None
 
     def _split(self, line: bytes) -> tuple[str, bytes]:
-        if self._state is State.EXCHANGE:
+        if self.state is Pop3State.EXCHANGE:
             return "", line
         verb, _blank, argument = line.partition(b" ")
         return verb.upper().decode("ascii", "replace"), argument
 
-    def _refusal(self, line: bytes, verb: str, transition: Transition | None) -> Response:
+    def _refusal(self, line: bytes, verb: str, transition: Pop3Transition | None) -> Response:
         if is_http(line):
             return NOT_HTTP
         if transition is not None:
             return _err(f"Syntax: {verb}{transition.argument.usage}")
         if verb in VERBS:
-            return _err(f"{verb} is not possible in the {self._state} state")
+            return _err(f"{verb} is not possible in the {self.state} state")
         self._unknown += 1
         return _err("Unknown command") if self._unknown < UNKNOWN_COMMANDS else TOO_MANY_UNKNOWN
 
@@ -275,8 +273,6 @@ class Pop3Machine(Machine):
 
     def user(self, match: re.Match[bytes]) -> Response:
         """USER: take any name, so that nobody learns which exist (RFC 1939 section 7)."""
-        if refusal := self._refuse_in_the_clear():
-            return refusal
         self._name = match[1].decode("utf-8", "replace")
         return _ok("Now the password")
 
@@ -287,12 +283,10 @@ class Pop3Machine(Machine):
 
     def password_without_name(self, match: re.Match[bytes]) -> Response:
         """PASS, but not right after an accepted USER."""
-        return self._refuse_in_the_clear() or _err("PASS comes right after USER")
+        return _err("PASS comes right after USER")
 
     def apop(self, match: re.Match[bytes]) -> Response:
         """APOP: the digest is MD5 over the greeting's timestamp and the password (RFC 1939 section 7)."""
-        if refusal := self._refuse_in_the_clear():
-            return refusal
         name, digest = match[1].decode("utf-8", "replace"), match[2].lower()
         shared = (self._timestamp + self._service.accounts.secret(name)).encode()
         expected = hashlib.md5(shared, usedforsecurity=False).hexdigest().encode()
@@ -300,8 +294,6 @@ class Pop3Machine(Machine):
 
     def auth(self, match: re.Match[bytes]) -> Response:
         """AUTH with a mechanism (RFC 5034). Without one, list them: older mail programs ask that way before CAPA existed."""
-        if refusal := self._refuse_in_the_clear():
-            return refusal
         if not self._policy.mechanisms:
             return _err("AUTH is not offered here")
         if match[1] is None:

@@ -87,7 +87,7 @@ ClientSteps = Generator[bytes | None, bytes, None]
 
 
 @dataclass(frozen=True, slots=True)
-class Mechanism:
+class SaslMechanism:
     """One mechanism. server, client: its ends. The client's raises ValueError for a server that does not keep to it."""
 
     name: str
@@ -287,14 +287,14 @@ def _scram_client(credentials: Credentials) -> ClientSteps:
     yield b""
 
 
-MECHANISMS: Mapping[str, Mechanism] = MappingProxyType(
+MECHANISMS: Mapping[str, SaslMechanism] = MappingProxyType(
     {
         mechanism.name: mechanism
         for mechanism in (
-            Mechanism("PLAIN", _plain_server, _plain_client),
-            Mechanism("LOGIN", _login_server, _login_client),
-            Mechanism("CRAM-MD5", _cram_md5_server, _cram_md5_client),
-            Mechanism("SCRAM-SHA-256", _scram_server, _scram_client),
+            SaslMechanism("PLAIN", _plain_server, _plain_client),
+            SaslMechanism("LOGIN", _login_server, _login_client),
+            SaslMechanism("CRAM-MD5", _cram_md5_server, _cram_md5_client),
+            SaslMechanism("SCRAM-SHA-256", _scram_server, _scram_client),
         )
     }
 )

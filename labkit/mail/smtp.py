@@ -1,11 +1,11 @@
 """The submission protocol: SMTP (RFC 5321) as a provider offers it to its customers' mail programs (RFC 6409).
 
-Theory of operation. A session is a state (`State`); TABLE is the whole protocol: (state, verb) → what must hold before the
+Theory of operation. TABLE is the whole protocol: (state, verb) → what must hold before the
 command, and where a 2xx and a 3xx reply lead. The policy is asked there and nowhere else. A reply of 4xx or 5xx changes
 nothing, except that it ends EXCHANGE and CONTENT; 421 ends the session.
 
 aiosmtpd is what this server is built on. It owns the session, the envelope, the handler with its hooks, and every command
-that it carries out as RFC 5321 has it: HELO, NOOP, RSET, VRFY, EXPN. `SmtpMachine` overrides the others; each override says
+that it carries out as RFC 5321 has it: HELO, NOOP, RSET, EXPN. `SmtpMachine` overrides the others; each override says
 which gap of aiosmtpd it closes, and tests/mail/test_aiosmtpd.py shows the gap. aiosmtpd's connection is not used: what it
 does with lines, time and TLS is `labkit.mail.server`'s, for both protocols.
 """
@@ -48,7 +48,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 NULL_PATH = "<>"  # what aiosmtpd's envelopes and hooks have for the null reverse-path (RFC 5321 section 4.5.5)
 
 
-class State(StrEnum):
+class SmtpState(StrEnum):
     """Where a session is."""
 
     START = "START"  # before EHLO or HELO, and again inside TLS
@@ -90,7 +90,7 @@ class SmtpMachine(SMTP, Machine):
         self.account: Account | None = None
         self.encrypted = False
         self.client_address = ""
-        self.state = State.START
+        self.state = SmtpState.START
         self.session: Session = Session(self.loop)
         self.envelope: Envelope = Envelope()
         self.content_limit = SIZE_LIMIT
@@ -120,8 +120,8 @@ class SmtpMachine(SMTP, Machine):
         self.client_address = address_of(transport)
         self.envelope = Envelope()
         self.account = None
-        started = self.state is State.NEGOTIATION
-        self.state = State.START
+        started = self.state is SmtpState.NEGOTIATION
+        self.state = SmtpState.START
         if self.encrypted:
             self.session.ssl = {name: transport.get_extra_info(name) for name in _TLS_FACTS}
         hook = getattr(self.event_handler, "handle_STARTTLS", None) if started else None
@@ -141,9 +141,9 @@ class SmtpMachine(SMTP, Machine):
         self._verb, state = "", self.state
         try:
             match state:
-                case State.CONTENT:
+                case SmtpState.CONTENT:
                     await self._store(said, cut)
-                case State.EXCHANGE:
+                case SmtpState.EXCHANGE:
                     await self._advance(self._negotiation.take(said))
                 case _:
                     await self._command(said, cut)
@@ -158,7 +158,7 @@ class SmtpMachine(SMTP, Machine):
         return "".join(f"{line}\r\n" for line in self._replies).encode()
 
     def close(self) -> None:
-        self.state = State.CLOSED
+        self.state = SmtpState.CLOSED
 
     async def push(self, status: str | bytes) -> None:
         """Gap: aiosmtpd writes and waits for each reply, and its replies have no enhanced status code (RFC 2034)."""
@@ -416,47 +416,47 @@ RCPT_FIRST = _out_of_order("503 5.5.1 No valid recipients: say RCPT first")
 
 
 @dataclass(frozen=True, slots=True)
-class Transition:
+class SmtpTransition:
     """One row of the table: what must hold, looked at in this order, and where replies of 2xx, 3xx and 4xx or 5xx lead."""
 
     needs: tuple[Need, ...]
-    ok: State
-    more: State
-    err: State
+    ok: SmtpState
+    more: SmtpState
+    err: SmtpState
 
     @property
     def possible(self) -> bool:
         """Whether the command has a place in this state at all."""
         return not {GREET_FIRST, IN_TRANSACTION, MAIL_FIRST, RCPT_FIRST} & set(self.needs)
 
-    def leads_to(self, reply: str) -> State:
+    def leads_to(self, reply: str) -> SmtpState:
         """The state after a command that got this reply (its last line)."""
         return {"2": self.ok, "3": self.more}.get(reply[:1], self.err)
 
 
-_Row = tuple[tuple[State, str], Transition]
+_Row = tuple[tuple[SmtpState, str], SmtpTransition]
 
 
-def _row(state: State, verb: str, *needs: Need, ok: State | None = None, more: State | None = None) -> _Row:
-    return (state, verb), Transition(needs, ok or state, more or state, state)
+def _row(state: SmtpState, verb: str, *needs: Need, ok: SmtpState | None = None, more: SmtpState | None = None) -> _Row:
+    return (state, verb), SmtpTransition(needs, ok or state, more or state, state)
 
 
 def _rows() -> Iterator[_Row]:
-    start, ready, sender, recipients = State.START, State.READY, State.SENDER, State.RECIPIENTS
+    start, ready, sender, recipients = SmtpState.START, SmtpState.READY, SmtpState.SENDER, SmtpState.RECIPIENTS
     begun = (SECURE, AUTHENTICATED)
     may_log_in = (AUTH_OFFERED, EXTENDED, AUTH_IS_SECURE, NOT_AUTHENTICATED)
     for state in (start, ready, sender, recipients):
         in_order = {start: (GREET_FIRST,), ready: ()}.get(state, (IN_TRANSACTION,))
         yield _row(state, "EHLO", ok=ready)
         yield _row(state, "HELO", SECURE, ok=ready)
-        yield _row(state, "STARTTLS", STARTTLS_OFFERED, EXTENDED, NOT_ENCRYPTED, ok=State.NEGOTIATION)
-        yield _row(state, "AUTH", *may_log_in, *in_order, more=State.EXCHANGE)
+        yield _row(state, "STARTTLS", STARTTLS_OFFERED, EXTENDED, NOT_ENCRYPTED, ok=SmtpState.NEGOTIATION)
+        yield _row(state, "AUTH", *may_log_in, *in_order, more=SmtpState.EXCHANGE)
         yield _row(state, "RSET", SECURE, ok=start if state is start else ready)
         yield _row(state, "VRFY", SECURE, AUTHENTICATED)
         yield _row(state, "EXPN", SECURE, AUTHENTICATED)
         yield _row(state, "HELP", SECURE)
         yield _row(state, "NOOP")
-        yield _row(state, "QUIT", ok=State.CLOSED)
+        yield _row(state, "QUIT", ok=SmtpState.CLOSED)
     for verb in ("MAIL", "RCPT", "DATA"):
         yield _row(start, verb, SECURE, GREET_FIRST)
     yield _row(ready, "MAIL", *begun, HAS_READ_MAIL, ok=sender)
@@ -466,21 +466,21 @@ def _rows() -> Iterator[_Row]:
         yield _row(state, "MAIL", *begun, HAS_READ_MAIL, IN_TRANSACTION)
         yield _row(state, "RCPT", *begun, ok=recipients)
     yield _row(sender, "DATA", *begun, RCPT_FIRST)
-    yield _row(recipients, "DATA", *begun, HAS_RECIPIENT, more=State.CONTENT)
+    yield _row(recipients, "DATA", *begun, HAS_RECIPIENT, more=SmtpState.CONTENT)
     # What is said here is no command, and whatever comes of it, commands follow.
-    yield (State.EXCHANGE, ""), Transition((), ok=ready, more=State.EXCHANGE, err=ready)
-    yield (State.CONTENT, ""), Transition((), ok=ready, more=ready, err=ready)
+    yield (SmtpState.EXCHANGE, ""), SmtpTransition((), ok=ready, more=SmtpState.EXCHANGE, err=ready)
+    yield (SmtpState.CONTENT, ""), SmtpTransition((), ok=ready, more=ready, err=ready)
 
 
-TABLE: Mapping[tuple[State, str], Transition] = MappingProxyType(dict(_rows()))
+TABLE: Mapping[tuple[SmtpState, str], SmtpTransition] = MappingProxyType(dict(_rows()))
 COMMANDS = tuple(dict.fromkeys(verb for _state, verb in TABLE if verb))
 _METHODS = tuple(f"smtp_{command}" for command in COMMANDS)
-_WANTS: Mapping[State, Want] = MappingProxyType(
+_WANTS: Mapping[SmtpState, Want] = MappingProxyType(
     {
-        State.EXCHANGE: Want.RESPONSE,
-        State.CONTENT: Want.CONTENT,
-        State.NEGOTIATION: Want.TLS,
-        State.CLOSED: Want.NOTHING,
+        SmtpState.EXCHANGE: Want.RESPONSE,
+        SmtpState.CONTENT: Want.CONTENT,
+        SmtpState.NEGOTIATION: Want.TLS,
+        SmtpState.CLOSED: Want.NOTHING,
     }
 )
 _TLS_FACTS = ("sslcontext", "ssl_object", "peercert", "cipher", "compression")  # asyncio's names for what TLS came to

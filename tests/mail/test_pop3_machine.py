@@ -15,7 +15,7 @@ from labkit.mail.accounts import Account
 from labkit.mail.maildrop import Maildrop, Message, canonical
 from labkit.mail.nonces import Nonces
 from labkit.mail.policy import MECHANISMS, POLICIES, replace
-from labkit.mail.pop3 import AFTER_A_REFUSAL, COMMAND_LIMIT, TABLE, Pop3Machine, State, Status, stuff, top
+from labkit.mail.pop3 import AFTER_A_REFUSAL, COMMAND_LIMIT, TABLE, Pop3Machine, Pop3State, Status, stuff, top
 from labkit.mail.server import AUTH_LIMIT, Want
 from labkit.mail.service import MailService
 from tests.mail.conftest import Pop3Session
@@ -39,7 +39,7 @@ class Session(Pop3Session):
     """A session that is asked for its state as its machine is."""
 
     @property
-    def state(self) -> State:
+    def state(self) -> Pop3State:
         return self.machine.state
 
     @property
@@ -68,7 +68,7 @@ def say(session: Session, *said: bytes) -> bytes:
     Afterwards: a session is in TRANSACTION if, and only if, somebody logged in and holds a maildrop.
     """
     answers = b"".join(session.say(*said))
-    assert (session.state is State.TRANSACTION) == (session.machine._drop is not None)
+    assert (session.state is Pop3State.TRANSACTION) == (session.machine._drop is not None)
     return answers
 
 
@@ -93,20 +93,20 @@ def test_table_names_methods_of_the_machine() -> None:
 
 
 def test_table_has_every_command_of_the_rfcs_in_its_state() -> None:
-    def verbs(state: State) -> set[str]:
+    def verbs(state: Pop3State) -> set[str]:
         return {verb for at, verb in TABLE if at is state}
 
-    assert verbs(State.AUTHORIZATION) == {"USER", "PASS", "APOP", "AUTH", "CAPA", "STLS", "UTF8", "QUIT"}
-    assert verbs(State.PASSWORD) == verbs(State.AUTHORIZATION)
-    assert verbs(State.TRANSACTION) == {
+    assert verbs(Pop3State.AUTHORIZATION) == {"USER", "PASS", "APOP", "AUTH", "CAPA", "STLS", "UTF8", "QUIT"}
+    assert verbs(Pop3State.PASSWORD) == verbs(Pop3State.AUTHORIZATION)
+    assert verbs(Pop3State.TRANSACTION) == {
         *("STAT", "LIST", "UIDL", "RETR", "TOP", "DELE", "NOOP", "RSET", "CAPA", "QUIT"),
     }
-    assert verbs(State.UPDATE) == verbs(State.CLOSED) == verbs(State.NEGOTIATION) == set()
+    assert verbs(Pop3State.UPDATE) == verbs(Pop3State.CLOSED) == verbs(Pop3State.NEGOTIATION) == set()
 
 
 def test_only_quit_in_transaction_leads_to_update() -> None:
-    ways = {key for key, transition in TABLE.items() for o in Status if transition.leads_to(o) is State.UPDATE}
-    assert ways == {(State.TRANSACTION, "QUIT")}
+    ways = {key for key, transition in TABLE.items() for o in Status if transition.leads_to(o) is Pop3State.UPDATE}
+    assert ways == {(Pop3State.TRANSACTION, "QUIT")}
 
 
 def test_only_a_login_leads_to_transaction() -> None:
@@ -114,13 +114,13 @@ def test_only_a_login_leads_to_transaction() -> None:
         key[1]
         for key, transition in TABLE.items()
         for outcome in Status
-        if transition.leads_to(outcome) is State.TRANSACTION and key[0] is not State.TRANSACTION
+        if transition.leads_to(outcome) is Pop3State.TRANSACTION and key[0] is not Pop3State.TRANSACTION
     }
     assert ways == {"PASS", "APOP", "AUTH", ""}
 
 
 def test_a_refusal_never_ends_or_starts_anything() -> None:
-    assert dict(AFTER_A_REFUSAL) == {State.PASSWORD: State.AUTHORIZATION}
+    assert dict(AFTER_A_REFUSAL) == {Pop3State.PASSWORD: Pop3State.AUTHORIZATION}
 
 
 # The RFCs' own examples
@@ -130,7 +130,7 @@ def test_apop_example_of_rfc_1939() -> None:
     mrose = Account("mrose@mail.example", "Marshall Rose", "tanstaaf", "mrose")
     machine = machine_of(service_with(accounts=[HANAKO, mrose]))
     assert say(machine, b"APOP mrose c4c9334bac560ecc979e58001b3e22fb\r\n").startswith(b"+OK ")
-    assert machine.state is State.TRANSACTION
+    assert machine.state is Pop3State.TRANSACTION
 
 
 def test_plain_examples_of_rfc_5034() -> None:
@@ -223,7 +223,7 @@ def test_every_login_opens_the_sending_window(said: bytes) -> None:
     assert not service.may_send("192.0.2.1")
     machine = machine_of(service)
     assert say(machine, said).endswith(b"+OK 0 messages (0 octets)\r\n")
-    assert machine.state is State.TRANSACTION
+    assert machine.state is Pop3State.TRANSACTION
     assert service.may_send("192.0.2.1")
     assert not service.may_send("192.0.2.2")
 
@@ -252,7 +252,7 @@ def test_every_failed_login_looks_the_same_and_the_third_ends_the_session(said: 
     service = service_with(policy="pop-before-smtp")
     service.policy = replace(service.policy, mechanisms=MECHANISMS)
     machine = machine_of(service)
-    for state in (State.AUTHORIZATION, State.AUTHORIZATION, State.CLOSED):
+    for state in (Pop3State.AUTHORIZATION, Pop3State.AUTHORIZATION, Pop3State.CLOSED):
         assert say(machine, said).endswith(b"-ERR [AUTH] Login failed\r\n")
         assert machine.state is state
     assert machine.wants is Want.NOTHING
@@ -281,7 +281,7 @@ def test_second_session_is_told_that_the_maildrop_is_in_use() -> None:
     service.forget_windows()
     second = machine_of(service)
     assert b"-ERR [IN-USE]" in say(second, LOGIN)
-    assert second.state is State.AUTHORIZATION
+    assert second.state is Pop3State.AUTHORIZATION
     assert not service.may_send("192.0.2.1")
     say(first, b"QUIT\r\n")
     assert say(second, LOGIN).endswith(b"octets)\r\n")
@@ -295,7 +295,7 @@ def test_second_session_is_told_that_the_maildrop_is_in_use() -> None:
 def test_auth_lists_mechanisms_for_old_clients() -> None:
     machine = machine_of(service_with())
     answer = say(machine, b"AUTH\r\n")
-    assert machine.state is State.AUTHORIZATION, "a list of mechanisms logs nobody in"
+    assert machine.state is Pop3State.AUTHORIZATION, "a list of mechanisms logs nobody in"
     assert answer.split(b"\r\n")[1:] == [b"PLAIN", b"LOGIN", b"CRAM-MD5", b"SCRAM-SHA-256", b".", b""]
 
 
@@ -320,7 +320,7 @@ def test_auth_that_comes_to_nothing_leaves_authorization(said: bytes) -> None:
     machine = machine_of(service_with())
     answer = say(machine, said)
     assert answer.split(b"\r\n")[-2].startswith(b"-ERR ")
-    assert machine.state is State.AUTHORIZATION
+    assert machine.state is Pop3State.AUTHORIZATION
     assert say(machine, LOGIN).endswith(b"octets)\r\n")
 
 
@@ -421,7 +421,7 @@ def test_quit_that_is_not_understood_ends_nothing(said: bytes) -> None:
     service = service_with(b"x\r\n")
     machine = in_session(service)
     assert say(machine, b"DELE 1\r\n" + said).split(b"\r\n")[1].startswith(b"-ERR ")
-    assert machine.state is State.TRANSACTION
+    assert machine.state is Pop3State.TRANSACTION
     assert not is_free(service.maildrops["hanako"])
     say(machine, b"RSET\r\nQUIT\r\n")
     assert len(service.maildrops["hanako"].messages()) == 1
@@ -474,7 +474,7 @@ def test_pipelined_session_is_answered_in_order() -> None:
 def test_answers_in_transaction(said: bytes, answer: bytes) -> None:
     machine = in_session(service_with(b"one\r\n", b""))
     assert say(machine, said) == answer
-    assert machine.state is State.TRANSACTION
+    assert machine.state is Pop3State.TRANSACTION
 
 
 # Messages
@@ -564,7 +564,7 @@ def test_a_maildrop_that_cannot_be_read_is_a_temporary_failure() -> None:
     service.maildrops = {"hanako": drop}
     machine = machine_of(service)
     assert say(machine, LOGIN).endswith(b"-ERR [SYS/TEMP] The maildrop cannot be read\r\n")
-    assert machine.state is State.AUTHORIZATION
+    assert machine.state is Pop3State.AUTHORIZATION
     assert is_free(drop)
 
 
@@ -755,7 +755,7 @@ def test_nobody_reads_mail_without_the_password(data: bytes, policy: str, secure
     machine = machine_of(service, secured=secured)
     for line in data.splitlines(keepends=True):
         assert b"secret" not in say(machine, line)
-        assert machine.state is not State.TRANSACTION
+        assert machine.state is not Pop3State.TRANSACTION
     assert is_free(service.maildrops["hanako"])
     assert service.may_send("192.0.2.1") == (service.policy.pop_window is None)
 

@@ -24,7 +24,7 @@ from labkit.mail import smtp
 from labkit.mail.certificates import authority
 from labkit.mail.clock import Clock
 from labkit.mail.policy import MECHANISMS, POLICIES, LoginFormat, Security
-from labkit.mail.smtp import TABLE, State
+from labkit.mail.smtp import TABLE, SmtpState
 from labkit.wire.network import Listener, Network
 from tests.conftest import examples, lack, require
 from tests.mail.conftest import ACCOUNTS, InMemory, Talk, a_service
@@ -793,14 +793,14 @@ def test_smtplib_sends_smtputf8(serve_smtp: Serve) -> None:
 
 
 def test_the_table_has_every_command_in_every_state_of_a_session() -> None:
-    speaking = {State.START, State.READY, State.SENDER, State.RECIPIENTS}
+    speaking = {SmtpState.START, SmtpState.READY, SmtpState.SENDER, SmtpState.RECIPIENTS}
     assert set(TABLE) == {(state, verb) for state in speaking for verb in smtp.COMMANDS} | {
-        (State.EXCHANGE, ""),
-        (State.CONTENT, ""),
+        (SmtpState.EXCHANGE, ""),
+        (SmtpState.CONTENT, ""),
     }
 
 
-def ways_to(*, state: State, reply: str) -> set[tuple[State, str]]:
+def ways_to(*, state: SmtpState, reply: str) -> set[tuple[SmtpState, str]]:
     """What leads there from elsewhere, as a state diagram shows it."""
     return {
         key
@@ -811,13 +811,13 @@ def ways_to(*, state: State, reply: str) -> set[tuple[State, str]]:
 
 def test_the_state_diagram() -> None:
     """RFC 5321 section 4.1.4: MAIL, RCPT, DATA, in this order; RFC 4954 section 4: AUTH between transactions only."""
-    assert ways_to(state=State.SENDER, reply="250 ") == {(State.READY, "MAIL")}
-    assert ways_to(state=State.RECIPIENTS, reply="250 ") == {(State.SENDER, "RCPT")}
-    assert ways_to(state=State.CONTENT, reply="354 ") == {(State.RECIPIENTS, "DATA")}
-    assert ways_to(state=State.EXCHANGE, reply="334 ") == {(State.READY, "AUTH")}
-    assert {verb for _state, verb in ways_to(state=State.NEGOTIATION, reply="220 ")} == {"STARTTLS"}
-    assert {verb for _state, verb in ways_to(state=State.CLOSED, reply="221 ")} == {"QUIT"}
-    assert ways_to(state=State.START, reply="250 ") == set(), "only TLS begins a session anew"
+    assert ways_to(state=SmtpState.SENDER, reply="250 ") == {(SmtpState.READY, "MAIL")}
+    assert ways_to(state=SmtpState.RECIPIENTS, reply="250 ") == {(SmtpState.SENDER, "RCPT")}
+    assert ways_to(state=SmtpState.CONTENT, reply="354 ") == {(SmtpState.RECIPIENTS, "DATA")}
+    assert ways_to(state=SmtpState.EXCHANGE, reply="334 ") == {(SmtpState.READY, "AUTH")}
+    assert {verb for _state, verb in ways_to(state=SmtpState.NEGOTIATION, reply="220 ")} == {"STARTTLS"}
+    assert {verb for _state, verb in ways_to(state=SmtpState.CLOSED, reply="221 ")} == {"QUIT"}
+    assert ways_to(state=SmtpState.START, reply="250 ") == set(), "only TLS begins a session anew"
     # A refusal changes nothing, but for what is no command.
     changed = {state for (state, _), transition in TABLE.items() if transition.leads_to("550 ") is not state}
-    assert changed == {State.EXCHANGE, State.CONTENT}
+    assert changed == {SmtpState.EXCHANGE, SmtpState.CONTENT}
