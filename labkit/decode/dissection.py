@@ -29,7 +29,7 @@ from labkit.decode.lines import (
 from labkit.decode.outcomes import Outcome, outcomes
 from labkit.decode.protocol import UNKNOWN, Protocol
 from labkit.decode.protocols import recognise
-from labkit.decode.spans import Span, Visibility, closest, leaves
+from labkit.decode.spans import Span, Visibility, hardest_to_read, leaves
 from labkit.decode.tls import session as tls
 from labkit.decode.tls.handshake import Context
 from labkit.decode.tls.records import UNREADABLE
@@ -267,7 +267,9 @@ def _lines(stream: Stream, elements: list[Element], spans: tuple[Span, ...]) -> 
                 leaf = next(innermost, None)
             words = text(data[start : without_line_end(data, start, end)])
             segment = locate(start)
-            yield Line(stream.side, element.kind.line, start, end, words, closest(seen), segment.packet, segment.time)
+            yield Line(
+                stream.side, element.kind.line, start, end, words, hardest_to_read(seen), segment.packet, segment.time
+            )
 
 
 def _order(flow: Flow) -> Callable[[Line], tuple[int, int]]:

@@ -8,6 +8,7 @@ whatever the lengths in them claim, the spans tile the range exactly.
 import re
 from collections.abc import Callable
 
+from labkit.decode.meanings import own_meaning
 from labkit.decode.spans import Span, Visibility
 from labkit.texts import _
 
@@ -78,24 +79,28 @@ class Cutter:
         self,
         length: int,
         field: str,
-        meaning: str = "",
         say: Callable[[bytes], str] = hexadecimal,
-        source: str = "",
+        *,
         visibility: Visibility | None = None,
+        meaning: str = "",
+        source: str = "",
     ) -> bytes:
         """The next `length` octets as one span whose value is say(octets); fewer where there are fewer."""
-        data, meaning = self.peek(max(length, 0)), meaning or self.meaning
+        data = self.peek(max(length, 0))
         if data:
             if len(data) < length:
+                meaning = meaning or own_meaning(field).sentence or self.meaning
                 say, meaning = hexadecimal, _("{meaning} (Cut short here.)").format(meaning=meaning).strip()
             self._append(len(data), field, say(data), meaning, source, visibility, ())
         return data
 
     def number(
-        self, width: int, field: str, meaning: str = "", say: Callable[[int], str] = str, source: str = ""
+        self, width: int, field: str, say: Callable[[int], str] = str, *, meaning: str = "", source: str = ""
     ) -> int:
         """The next `width` octets as a big-endian number; 0 where there are none."""
-        data = self.take(width, field, meaning, lambda octets: say(int.from_bytes(octets, "big")), source)
+        data = self.take(
+            width, field, lambda octets: say(int.from_bytes(octets, "big")), meaning=meaning, source=source
+        )
         return int.from_bytes(data, "big")
 
     def group(
@@ -103,37 +108,40 @@ class Cutter:
         length: int,
         field: str,
         explain: Callable[["Cutter"], str],
+        *,
+        visibility: Visibility | None = None,
         meaning: str = "",
         source: str = "",
-        visibility: Visibility | None = None,
     ) -> None:
         """The next `length` octets as a span whose children `explain` cuts; what it returns is the span's value."""
         end = min(self.position + max(length, 0), self.end)
         if end == self.position:
             return
-        source, visibility, meaning = source or self.source, visibility or self.visibility, meaning or self.meaning
+        told = own_meaning(field)
+        source, meaning = source or told.source or self.source, meaning or told.sentence or self.meaning
+        visibility = visibility or self.visibility
         inner = Cutter(self.data, self.position, end, source, visibility, meaning)
         value = explain(inner)
-        inner.rest(f"{field}.rest", _("Bytes that this lab does not explain further."))
+        inner.rest(f"{field}.rest")
         self._append(end - self.position, field, value, meaning, source, visibility, tuple(inner.spans))
 
     def vector(
-        self, width: int, field: str, explain: Callable[["Cutter"], str], meaning: str = "", source: str = ""
+        self, width: int, field: str, explain: Callable[["Cutter"], str], *, meaning: str = "", source: str = ""
     ) -> None:
         """A length of `width` octets, then so many octets explained by `explain`: TLS's variable-length vector."""
-        length = self.number(width, f"{field}.length", _("How many octets the next field has."), source=source)
-        self.group(length, field, explain, meaning, source)
+        length = self.number(width, f"{field}.length", source=source or own_meaning(field).source)
+        self.group(length, field, explain, meaning=meaning, source=source)
 
     def opaque(
-        self, width: int, field: str, meaning: str = "", say: Callable[[bytes], str] = hexadecimal, source: str = ""
+        self, width: int, field: str, say: Callable[[bytes], str] = hexadecimal, *, meaning: str = "", source: str = ""
     ) -> bytes:
         """A length of `width` octets, then so many octets as one span."""
-        length = self.number(width, f"{field}.length", _("How many octets the next field has."), source=source)
-        return self.take(length, field, meaning, say, source)
+        length = self.number(width, f"{field}.length", source=source or own_meaning(field).source)
+        return self.take(length, field, say, meaning=meaning, source=source)
 
-    def rest(self, field: str, meaning: str = "", say: Callable[[bytes], str] = hexadecimal) -> bytes:
+    def rest(self, field: str, say: Callable[[bytes], str] = hexadecimal, *, meaning: str = "") -> bytes:
         """All that is left as one span; none when nothing is left."""
-        return self.take(self.left, field, meaning, say)
+        return self.take(self.left, field, say, meaning=meaning)
 
     def _append(
         self,
@@ -145,16 +153,8 @@ class Cutter:
         visibility: Visibility | None,
         children: tuple[Span, ...],
     ) -> None:
+        told = own_meaning(field)
+        sentence, source = meaning or told.sentence or self.meaning, source or told.source or self.source
         start, self.position = self.position, self.position + length
-        self.spans.append(
-            Span(
-                start,
-                self.position,
-                field,
-                value,
-                meaning,
-                source or self.source,
-                visibility or self.visibility,
-                children,
-            )
-        )
+        visibility = visibility or self.visibility
+        self.spans.append(Span(start, self.position, field, value, sentence, source, visibility, children))

@@ -59,13 +59,12 @@ def frame_spans(frame: Frame) -> tuple[Span, ...]:
     """The frame's captured bytes, covered by one span for each header and one for the payload. Never raises."""
     cut = Cutter(frame.data, 0, len(frame.data), visibility=Visibility.READABLE)
     _LINKS.get(frame.link, _unknown_link)(cut, _Packet())
-    meaning = _("Bytes after the end of the packet: padding to the shortest frame that Ethernet allows, or a trailer.")
-    cut.rest("frame.trailer", meaning)
+    cut.rest("frame.trailer")
     return tuple(cut.spans)
 
 
 def _unknown_link(cut: Cutter, packet: _Packet) -> None:
-    cut.rest("frame.data", _("A link layer that this lab does not explain."))
+    cut.rest("frame.data")
 
 
 def _mac(octets: bytes) -> str:
@@ -82,13 +81,12 @@ def _ethernet(cut: Cutter, packet: _Packet) -> None:
     following = int.from_bytes(cut.peek(14)[12:], "big")
 
     def inside(inner: Cutter) -> str:
-        inner.take(6, "ethernet.destination", _("The network card that the frame is for, on this one link."), _mac)
-        inner.take(6, "ethernet.source", _("The network card that sent it, on this one link."), _mac)
-        inner.number(2, "ethernet.type", _("What follows."), _ethertype)
+        inner.take(6, "ethernet.destination", _mac)
+        inner.take(6, "ethernet.source", _mac)
+        inner.number(2, "ethernet.type", _ethertype)
         return ""
 
-    meaning = _("The Ethernet header: from one device to the next, new on every link of the way.")
-    cut.group(14, "ethernet", inside, meaning, "IEEE 802.3")
+    cut.group(14, "ethernet", inside)
     _ethernet_payload(cut, packet, following)
 
 
@@ -96,7 +94,7 @@ def _ethernet_payload(cut: Cutter, packet: _Packet, following: int) -> None:
     """VLAN tags, any number of them, then what the last type says."""
     while following in _VLANS and cut.left:
         following_next = int.from_bytes(cut.peek(4)[2:], "big")
-        cut.group(4, "vlan", _vlan, _("A VLAN tag: which virtual network on the same cable."), "IEEE 802.1Q")
+        cut.group(4, "vlan", _vlan)
         following = following_next
     _NETWORKS.get(following, _payload)(cut, packet)
 
@@ -107,10 +105,8 @@ def _vlan(cut: Cutter) -> str:
     def control(number: int) -> str:
         return _("VLAN {vlan}, priority {priority}").format(vlan=number & 0x0FFF, priority=number >> 13)
 
-    cut.number(
-        2, "vlan.control", _("Priority (3 bits), drop eligibility (1 bit), number of the VLAN (12 bits)."), control
-    )
-    cut.number(2, "vlan.type", _("What follows."), _ethertype)
+    cut.number(2, "vlan.control", control)
+    cut.number(2, "vlan.type", _ethertype)
     return control(tag)
 
 
@@ -118,19 +114,14 @@ def _linux_cooked(cut: Cutter, packet: _Packet) -> None:
     following = int.from_bytes(cut.peek(16)[14:], "big")
 
     def inside(inner: Cutter) -> str:
-        inner.number(
-            2, "sll.packet_type", _("Which way the packet went, seen from the recording machine."), _packet_type
-        )
-        inner.number(2, "sll.address_type", _("The kind of link (ARPHRD number)."))
-        length = inner.number(2, "sll.address_length", _("How many octets of the next field count."))
-        inner.take(
-            8, "sll.address", _("The sender's link-layer address."), lambda octets: _mac(octets[: min(length, 8)])
-        )
-        inner.number(2, "sll.protocol", _("What follows."), _ethertype)
+        inner.number(2, "sll.packet_type", _packet_type)
+        inner.number(2, "sll.address_type")
+        length = inner.number(2, "sll.address_length")
+        inner.take(8, "sll.address", lambda octets: _mac(octets[: min(length, 8)]))
+        inner.number(2, "sll.protocol", _ethertype)
         return ""
 
-    meaning = _("The header that Linux writes when it records all interfaces at once, in place of the true link layer.")
-    cut.group(16, "sll", inside, meaning, "LINKTYPE_LINUX_SLL")
+    cut.group(16, "sll", inside)
     _ethernet_payload(cut, packet, following)
 
 
@@ -138,21 +129,16 @@ def _linux_cooked_2(cut: Cutter, packet: _Packet) -> None:
     following = int.from_bytes(cut.peek(2), "big")
 
     def inside(inner: Cutter) -> str:
-        inner.number(2, "sll2.protocol", _("What follows."), _ethertype)
-        inner.take(2, "sll2.reserved", _("Must be zero."))
-        inner.number(4, "sll2.interface", _("The number of the interface on the recording machine."))
-        inner.number(2, "sll2.address_type", _("The kind of link (ARPHRD number)."))
-        inner.number(
-            1, "sll2.packet_type", _("Which way the packet went, seen from the recording machine."), _packet_type
-        )
-        length = inner.number(1, "sll2.address_length", _("How many octets of the next field count."))
-        inner.take(
-            8, "sll2.address", _("The sender's link-layer address."), lambda octets: _mac(octets[: min(length, 8)])
-        )
+        inner.number(2, "sll2.protocol", _ethertype)
+        inner.take(2, "sll2.reserved")
+        inner.number(4, "sll2.interface")
+        inner.number(2, "sll2.address_type")
+        inner.number(1, "sll2.packet_type", _packet_type)
+        length = inner.number(1, "sll2.address_length")
+        inner.take(8, "sll2.address", lambda octets: _mac(octets[: min(length, 8)]))
         return ""
 
-    meaning = _("The header that Linux writes when it records all interfaces at once, in place of the true link layer.")
-    cut.group(20, "sll2", inside, meaning, "LINKTYPE_LINUX_SLL2")
+    cut.group(20, "sll2", inside)
     _ethernet_payload(cut, packet, following)
 
 
@@ -168,8 +154,7 @@ def _null(cut: Cutter, packet: _Packet) -> None:
     def family(_number: int) -> str:
         return _LOOPBACK_FAMILIES.get(number, str(number))
 
-    meaning = _("In place of a link layer: the protocol family, as the recording machine numbers it.")
-    cut.number(4, "loopback.family", meaning, family, "LINKTYPE_NULL")
+    cut.number(4, "loopback.family", family)
     _raw(cut, packet)
 
 
@@ -179,7 +164,7 @@ def _raw(cut: Cutter, packet: _Packet) -> None:
 
 
 def _payload(cut: Cutter, packet: _Packet) -> None:
-    cut.rest("payload", _("What the last header carries."))
+    cut.rest("payload")
 
 
 def _ipv4(cut: Cutter, packet: _Packet) -> None:
@@ -194,9 +179,8 @@ def _ipv4(cut: Cutter, packet: _Packet) -> None:
         _ipv4_fields(inner, header, checksum)
         return f"{_ip(head[12:16])} → {_ip(head[16:20])}" if len(head) == 20 else ""
 
-    meaning = _("The IPv4 header: from which machine to which. Nothing above it can hide these two addresses.")
     end = cut.position + total if total else cut.end  # 0: the network card cuts the packet up later (offload)
-    cut.group(header, "ip", inside, meaning, "RFC 791 section 3.1")
+    cut.group(header, "ip", inside)
     packet.whole = end <= cut.end and not fragment & 0x3FFF
     length = max(end - cut.position, 0)
     packet.pseudo_header = (
@@ -207,37 +191,26 @@ def _ipv4(cut: Cutter, packet: _Packet) -> None:
 
 
 def _ipv4_fields(cut: Cutter, header: int, checksum: str) -> None:
-    cut.number(1, "ip.version", _("Version 4, and the header's length in units of four octets."), _version_and_length)
+    cut.number(1, "ip.version", _version_and_length)
+    cut.number(1, "ip.service", _hex(2))
+    cut.number(2, "ip.total_length")
+    cut.number(2, "ip.identification", _hex(4))
+    cut.number(2, "ip.fragment", _fragment)
+    cut.number(1, "ip.ttl")
+    cut.number(1, "ip.protocol", _protocol)
     cut.number(
-        1,
-        "ip.service",
-        _("Differentiated services (6 bits) and congestion marks (2 bits)."),
-        _hex(2),
-        "RFC 2474 section 3",
+        2, "ip.checksum", _hex(4), meaning=f"{_('A sum over this header.')} {checksum}".strip(), source="RFC 1071"
     )
-    cut.number(
-        2,
-        "ip.total_length",
-        _("The length of header and content together; 0 where the network card fills it in later."),
-    )
-    cut.number(2, "ip.identification", _("Which fragments belong together."), _hex(4))
-    cut.number(
-        2,
-        "ip.fragment",
-        _("Don't fragment, more fragments (one bit each), and where this fragment belongs."),
-        _fragment,
-    )
-    cut.number(1, "ip.ttl", _("How many routers the packet may still pass. It tells how far the sender is."))
-    cut.number(1, "ip.protocol", _("What follows."), _protocol)
-    cut.number(2, "ip.checksum", f"{_('A sum over this header.')} {checksum}".strip(), _hex(4), "RFC 1071")
-    cut.take(4, "ip.source", _("The sender's address."), _ip)
-    cut.take(4, "ip.destination", _("The receiver's address."), _ip)
+    cut.take(4, "ip.source", _ip)
+    cut.take(4, "ip.destination", _ip)
     while cut.left:
         kind = cut.peek(2)
         if kind[0] in (0, 1):
-            cut.number(1, "ip.option", _("End of the options.") if kind[0] == 0 else _("No operation: fills up."))
+            cut.number(
+                1, "ip.option", meaning=_("End of the options.") if kind[0] == 0 else _("No operation: fills up.")
+            )
         else:
-            cut.take(max(kind[1] if len(kind) > 1 else 0, 2), "ip.option", _("An option: number, length, content."))
+            cut.take(max(kind[1] if len(kind) > 1 else 0, 2), "ip.option")
 
 
 def _version_and_length(number: int) -> str:
@@ -268,23 +241,15 @@ def _ipv6(cut: Cutter, packet: _Packet) -> None:
     length, protocol = int.from_bytes(head[4:6], "big"), head[6] if len(head) > 6 else -1
 
     def inside(inner: Cutter) -> str:
-        flow = _("Version 6, traffic class, and a label that marks packets of one flow.")
-        inner.number(4, "ip6.flow", flow, _hex(8))
-        inner.number(
-            2,
-            "ip6.payload_length",
-            _("How many octets follow this header; 0 where the network card fills it in later."),
-        )
-        inner.number(1, "ip6.next_header", _("What follows."), _protocol)
-        inner.number(
-            1, "ip6.hop_limit", _("How many routers the packet may still pass. It tells how far the sender is.")
-        )
-        inner.take(16, "ip6.source", _("The sender's address."), _ip)
-        inner.take(16, "ip6.destination", _("The receiver's address."), _ip)
+        inner.number(4, "ip6.flow", _hex(8))
+        inner.number(2, "ip6.payload_length")
+        inner.number(1, "ip6.next_header", _protocol)
+        inner.number(1, "ip6.hop_limit")
+        inner.take(16, "ip6.source", _ip)
+        inner.take(16, "ip6.destination", _ip)
         return f"{_ip(head[8:24])} → {_ip(head[24:40])}" if len(head) == 40 else ""
 
-    meaning = _("The IPv6 header: from which machine to which. Nothing above it can hide these two addresses.")
-    cut.group(40, "ip6", inside, meaning, "RFC 8200 section 3")
+    cut.group(40, "ip6", inside)
     length = length or cut.left
     end = cut.position + length
     packet.whole = end <= cut.end
@@ -318,17 +283,19 @@ def _ipv6_extensions(cut: Cutter, packet: _Packet, protocol: int, end: int) -> i
 
 def _ipv6_extension(cut: Cutter, protocol: int, length: int, name: str) -> None:
     def inside(inner: Cutter) -> str:
-        inner.number(1, f"{name}.next_header", _("What follows."), _protocol)
+        inner.number(1, f"{name}.next_header", _protocol, meaning=_("What follows."))
         if protocol == 44:
-            inner.take(1, f"{name}.reserved", _("Must be zero."))
-            inner.number(2, f"{name}.offset", _("Where this fragment belongs, and whether more follow."), _fragment6)
-            inner.number(4, f"{name}.identification", _("Which fragments belong together."), _hex(8))
+            inner.take(1, f"{name}.reserved", meaning=_("Must be zero."))
+            inner.number(
+                2, f"{name}.offset", _fragment6, meaning=_("Where this fragment belongs, and whether more follow.")
+            )
+            inner.number(4, f"{name}.identification", _hex(8), meaning=_("Which fragments belong together."))
         else:
-            inner.take(1, f"{name}.length", _("The length of this header, in units that depend on its kind."))
-            inner.rest(f"{name}.data", _("What the extension header says."))
+            inner.take(1, f"{name}.length", meaning=_("The length of this header, in units that depend on its kind."))
+            inner.rest(f"{name}.data", meaning=_("What the extension header says."))
         return ""
 
-    cut.group(length, name, inside, _("An extension header of IPv6."), "RFC 8200 section 4")
+    cut.group(length, name, inside, meaning=_("An extension header of IPv6."), source="RFC 8200 section 4")
 
 
 def _fragment6(number: int) -> str:
@@ -357,32 +324,24 @@ def _tcp(cut: Cutter, packet: _Packet) -> None:
 
     def inside(inner: Cutter) -> str:
         flags = _flags(int.from_bytes(head[12:14], "big"))
-        inner.number(2, "tcp.source_port", _("The sender's port."))
-        inner.number(
-            2, "tcp.destination_port", _("The receiver's port; a server's port mostly tells which service it is.")
-        )
-        inner.number(
-            4,
-            "tcp.sequence",
-            _("Where this packet's first octet stands in the sender's stream."),
-            source="RFC 9293 section 3.4",
-        )
+        inner.number(2, "tcp.source_port")
+        inner.number(2, "tcp.destination_port")
+        inner.number(4, "tcp.sequence")
         acknowledgment = _("The sender has everything up to the octet before this one.")
         if "ACK" not in flags:
             acknowledgment = _("Means nothing, because the ACK flag is not set.")
-        inner.number(4, "tcp.acknowledgment", acknowledgment)
+        inner.number(4, "tcp.acknowledgment", meaning=acknowledgment)
+        inner.number(2, "tcp.flags", lambda number: _length_and_flags(number))
+        inner.number(2, "tcp.window")
         inner.number(
-            2, "tcp.flags", _("The header's length (4 bits), then flags."), lambda number: _length_and_flags(number)
+            2, "tcp.checksum", _hex(4), meaning=f"{_('A sum over header, content and addresses.')} {checksum}".strip()
         )
-        inner.number(2, "tcp.window", _("How much more the sender will take, before window scaling."))
-        inner.number(2, "tcp.checksum", f"{_('A sum over header, content and addresses.')} {checksum}".strip(), _hex(4))
-        inner.number(2, "tcp.urgent", _("Where urgent data ends; counts only with the URG flag."))
+        inner.number(2, "tcp.urgent")
         _tcp_options(inner)
         return flags
 
-    meaning = _("The TCP header: which connection, which part of the stream, and what was received.")
-    cut.group(header, "tcp", inside, meaning, "RFC 9293 section 3.1")
-    cut.rest("tcp.payload", _("Bytes of the stream: what the programs at the two ends say to each other."), how_long)
+    cut.group(header, "tcp", inside)
+    cut.rest("tcp.payload", how_long)
 
 
 def _flags(number: int) -> str:
@@ -398,9 +357,9 @@ def _tcp_options(cut: Cutter) -> None:
         head = cut.peek(2)
         kind, length = head[0], head[1] if len(head) > 1 else 0
         if kind == 0:
-            cut.rest("tcp.option.end", _("End of the options."))
+            cut.rest("tcp.option.end")
         elif kind == 1:
-            cut.number(1, "tcp.option.nop", _("No operation: fills up, so that what follows is aligned."))
+            cut.number(1, "tcp.option.nop")
         else:
             _tcp_option(cut, kind, max(length, 2))
 
@@ -410,11 +369,11 @@ def _tcp_option(cut: Cutter, kind: int, length: int) -> None:
     name = f"tcp.option.{option.name}"
 
     def inside(inner: Cutter) -> str:
-        inner.number(1, f"{name}.kind", _("Which option."))
-        inner.number(1, f"{name}.length", _("Its length, these two octets included."))
-        return option.say(inner.rest(f"{name}.value", option.meaning(), option.say))
+        inner.number(1, f"{name}.kind", meaning=_("Which option."))
+        inner.number(1, f"{name}.length", meaning=_("Its length, these two octets included."))
+        return option.say(inner.rest(f"{name}.value", option.say, meaning=option.meaning()))
 
-    cut.group(length, name, inside, option.meaning(), option.source)
+    cut.group(length, name, inside, meaning=option.meaning(), source=option.source)
 
 
 @dataclass(frozen=True, slots=True)

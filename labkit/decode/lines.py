@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from labkit.decode.fields import text
+from labkit.decode.meanings import meaning_of
 from labkit.decode.spans import Tiles, Visibility
 from labkit.texts import _
 from labkit.wire.flows import Segment, Side, Stream
@@ -275,26 +276,27 @@ def not_as_written(word: str) -> str:
     return odd.format(word=word)
 
 
-def verb_span(tiles: Tiles, end: int, field: str, verb: str, meaning: str, source: str) -> None:
+def verb_span(tiles: Tiles, end: int, field: str, verb: str) -> None:
     """The command word, which a lenient server may have taken for the verb although it is none (`command_word`)."""
+    meaning = ""
     if upper(tiles.data[tiles.at : end]) != verb:
-        meaning = f"{meaning} {not_as_written(verb)}"
-    tiles.add(end, field, meaning, source)
+        meaning = f"{meaning_of(field).sentence} {not_as_written(verb)}"
+    tiles.add(end, field, meaning=meaning)
 
 
 def separator(tiles: Tiles, end: int, source: str) -> None:
     """The white space between words, up to `end`: one space, or what only a lenient server takes for one."""
-    meaning = _("A space.")
+    meaning = ""
     if tiles.data[tiles.at : end] != b" ":
         meaning = _("White space where the protocol has one space: only a lenient server reads on.")
-    tiles.add(end, "space", meaning, source)
+    tiles.add(end, "space", meaning=meaning, source=source)
 
 
 def line_end_span(tiles: Tiles, end: int) -> None:
     """The CRLF (or the LF) of a line."""
     if end > tiles.at:
         value = "CRLF" if end - tiles.at == 2 else "LF"
-        tiles.add(end, "line-end", _("The end of the line."), "RFC 5321 section 2.3.8, RFC 1939 section 3", value=value)
+        tiles.add(end, "line-end", value=value)
 
 
 def fragment(tiles: Tiles, element: Element) -> None:
@@ -303,7 +305,6 @@ def fragment(tiles: Tiles, element: Element) -> None:
         meaning = _("Sent in clear after {verb} and before TLS; the receiver must not act on it.").format(
             verb=element.about
         )
-        tiles.add(element.end, "fragment.before-tls", meaning, "RFC 3207 section 4.2, RFC 2595 section 4")
+        tiles.add(element.end, "fragment.before-tls", meaning=meaning)
     else:
-        meaning = _("Part of something whose beginning was not captured, or that the protocol does not know.")
-        tiles.add(element.end, "fragment", meaning, "")
+        tiles.add(element.end, "fragment")

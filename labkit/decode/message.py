@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from labkit.decode.fields import octets, text
 from labkit.decode.lines import line_end, without_line_end
+from labkit.decode.meanings import is_known, meaning_of
 from labkit.decode.protocol import Fact, Measured
 from labkit.decode.spans import Span, Tiles, Visibility
 from labkit.texts import _
@@ -245,68 +246,6 @@ def from_base64(encoded: bytes) -> bytes:
 
 # --- headers ---------------------------------------------------------------------------------------------------------
 
-_HEADERS = {
-    "from": ("message.from", "Who says to have written the message; nobody has to check it.", "RFC 5322 section 3.6.2"),
-    "sender": ("message.sender", "Who sent the message for its author.", "RFC 5322 section 3.6.2"),
-    "reply-to": ("message.reply-to", "Where answers should go.", "RFC 5322 section 3.6.2"),
-    "to": ("message.to", "Who the message is for; where it goes is said by RCPT TO alone.", "RFC 5322 section 3.6.3"),
-    "cc": ("message.cc", "Who gets a copy.", "RFC 5322 section 3.6.3"),
-    "bcc": ("message.bcc", "Who gets a copy that the others should not know of.", "RFC 5322 section 3.6.3"),
-    "subject": ("message.subject", "What the message is about.", "RFC 5322 section 3.6.5"),
-    "comments": ("message.comments", "A remark.", "RFC 5322 section 3.6.5"),
-    "keywords": ("message.keywords", "Words to find the message by.", "RFC 5322 section 3.6.5"),
-    "date": ("message.date", "When the author finished the message, and the time zone.", "RFC 5322 section 3.6.1"),
-    "message-id": ("message.message-id", "A name for this message that no other has.", "RFC 5322 section 3.6.4"),
-    "in-reply-to": ("message.in-reply-to", "The message that this one answers.", "RFC 5322 section 3.6.4"),
-    "references": (
-        "message.references",
-        "The messages that came before in this conversation.",
-        "RFC 5322 section 3.6.4",
-    ),
-    "received": (
-        "message.received",
-        "One hop of the way: who took the message from whom, and when.",
-        "RFC 5321 section 4.4",
-    ),
-    "return-path": (
-        "message.return-path",
-        "Where failure notices go: the sender of the envelope.",
-        "RFC 5321 section 4.4",
-    ),
-    "delivered-to": ("message.delivered-to", "The mailbox that the message was delivered to.", "RFC 9228 section 2"),
-    "mime-version": ("message.mime-version", "The message follows MIME.", "RFC 2045 section 4"),
-    "content-type": ("message.content-type", "What the body is, and how to read it.", "RFC 2045 section 5"),
-    "content-transfer-encoding": (
-        "message.content-transfer-encoding",
-        "How the body is written so that it survives the way; everybody can undo it.",
-        "RFC 2045 section 6",
-    ),
-    "content-disposition": (
-        "message.content-disposition",
-        "Shown at once or kept as a file, and its name.",
-        "RFC 2183 section 2",
-    ),
-    "content-id": ("message.content-id", "A name for this part.", "RFC 2045 section 7"),
-    "content-description": ("message.content-description", "What this part is, in words.", "RFC 2045 section 8"),
-    "content-language": ("message.content-language", "The language of the body.", "RFC 3282 section 2"),
-    "user-agent": ("message.user-agent", "The mail software of the author.", "RFC 5536 section 3.2.13"),
-    "x-mailer": ("message.user-agent", "The mail software of the author.", "not standardised"),
-    "dkim-signature": ("message.dkim-signature", "A domain's signature over the message.", "RFC 6376 section 3.5"),
-    "authentication-results": (
-        "message.authentication-results",
-        "What a receiver found when it checked.",
-        "RFC 8601 section 2",
-    ),
-    "list-id": ("message.list-id", "The mailing list that the message came through.", "RFC 2919 section 2"),
-    "list-unsubscribe": ("message.list-unsubscribe", "How to leave the mailing list.", "RFC 2369 section 3.2"),
-    "auto-submitted": (
-        "message.auto-submitted",
-        "Whether a program wrote the message by itself.",
-        "RFC 3834 section 5",
-    ),
-    "x-pop3-rcpt": ("message.other", "A field that is not standardised.", "RFC 5322 section 3.6.8"),
-}
-
 
 def _headers(tiles: Tiles, end: int) -> dict[str, bytes]:
     """Header fields up to the empty line, or up to the first line that is none; returns the first of each name."""
@@ -316,8 +255,7 @@ def _headers(tiles: Tiles, end: int) -> dict[str, bytes]:
         start = tiles.at
         stop = line_end(data, start, end)
         if without_line_end(data, start, stop) == start:
-            meaning = _("An empty line: the headers end here and the body begins.")
-            tiles.add(stop, "message.empty-line", meaning, "RFC 5322 section 2.1", value="")
+            tiles.add(stop, "message.empty-line", value="")
             break
         found = _HEADER_NAME.match(data, start, stop)
         if not found:
@@ -332,51 +270,41 @@ def _headers(tiles: Tiles, end: int) -> dict[str, bytes]:
 
 
 def _header(tiles: Tiles, name: str, name_end: int, value_start: int, value_end: int, end: int) -> None:
-    data = tiles.data
-    field, meaning, source = _HEADERS.get(name, ("message.other", "A header field.", "RFC 5322 section 3.6.8"))
+    data, row = tiles.data, f"header.{name}"
+    meaning, source = meaning_of(row)
+    field = f"message.{_CALLED.get(name, name) if is_known(row) else 'other'}"
     raw = data[value_start:value_end]
     value = unfold_words(raw)
     inner = Tiles(data, tiles.at)
-    inner.add(name_end, field + ".name", _("The field's name."), "RFC 5322 section 2.2")
-    inner.add(value_start, field + ".colon", _("A colon ends the name."), "RFC 5322 section 2.2")
-    visibility = Visibility.ENCODED if _ENCODED_WORD.search(raw) else Visibility.READABLE
+    inner.add(name_end, f"{field}.name", meaning=_("The field's name."), source="RFC 5322 section 2.2")
+    inner.add(value_start, f"{field}.colon")
     if name in ("content-type", "content-disposition") and b";" in raw:
-        _with_parameters(inner, value_end, field, value, _(meaning), source)
+        _with_parameters(inner, value_end, field, value, meaning, source)
     else:
-        inner.add(value_end, field, _(meaning), source, visibility, value)
-    inner.add(end, field + ".line-end", _("The end of the field."), "RFC 5322 section 2.2", value="CRLF")
-    tiles.nest("message.header", _(meaning), source, inner.spans, f"{text(data[tiles.at : name_end])}: {value}")
+        visibility = Visibility.ENCODED if _ENCODED_WORD.search(raw) else Visibility.READABLE
+        inner.add(value_end, field, value, visibility=visibility, meaning=meaning, source=source)
+    inner.add(end, f"{field}.line-end", "CRLF")
+    told = f"{text(data[tiles.at : name_end])}: {value}"
+    tiles.nest("message.header", inner.spans, told, meaning=meaning, source=source)
 
 
-_PARAMETERS = {
-    "boundary": "The line that separates the parts; it occurs nowhere in them.",
-    "charset": "How characters are written as octets.",
-    "filename": "The name of the attached file.",
-    "name": "The name of the attached file.",
-    "format": "Whether lines may be flowed together.",
-    "delsp": "Whether the space at the end of a flowed line belongs to the text.",
-    "type": "The type of the main part.",
-    "protocol": "The type of the signature or of the control information.",
-    "micalg": "The hash that the signature was made over.",
-}
+_CALLED = {"x-mailer": "user-agent"}  # fields that have the name of another
 
 
 def _with_parameters(tiles: Tiles, end: int, field: str, value: str, meaning: str, source: str) -> None:
     """A value such as `text/plain; charset=utf-8`: what stands before the first semicolon, then each parameter."""
     inner = Tiles(tiles.data, tiles.at)
     first = tiles.data.find(b";", tiles.at, end)
-    inner.add(first, f"{field}.value", meaning, source)
+    inner.add(first, f"{field}.value", meaning=meaning, source=source)
     while inner.at < end:
         found = _PARAMETER.match(tiles.data, inner.at, end)
         if not found:
-            inner.add(end, f"{field}.rest", _("Something that is not a parameter."), source)
+            inner.add(end, f"{field}.rest", meaning=_("Something that is not a parameter."), source=source)
             break
-        key = text(found.group(1)).lower().partition("*")[0]
-        words = _PARAMETERS.get(key, "A parameter.")
-        inner.add(
-            found.end(), f"{field}.parameter", _(words), source, value=unfold_words(found.group(0)).lstrip("; \t")
-        )
-    tiles.nest(field, meaning, source, inner.spans, value)
+        about = meaning_of(f"mime.parameter.{text(found.group(1)).lower().partition('*')[0]}").sentence
+        words = unfold_words(found.group(0)).lstrip("; \t")
+        inner.add(found.end(), f"{field}.parameter", words, meaning=about, source=source)
+    tiles.nest(field, inner.spans, value, meaning=meaning, source=source)
 
 
 # --- bodies ----------------------------------------------------------------------------------------------------------
@@ -393,11 +321,7 @@ def _body(tiles: Tiles, end: int, entity: Entity, depth: int) -> None:
 
 def _attached_message(tiles: Tiles, end: int, entity: Entity, depth: int) -> None:
     tiles.nest(
-        "message.attached",
-        _("A whole message, attached to this one."),
-        "RFC 2046 section 5.2.1",
-        _renamed(message(tiles.data, tiles.at, end, depth + 1)),
-        _file(entity, end - tiles.at),
+        "message.attached", _renamed(message(tiles.data, tiles.at, end, depth + 1)), _file(entity, end - tiles.at)
     )
 
 
@@ -419,19 +343,16 @@ def _multipart(tiles: Tiles, end: int, entity: Entity, depth: int) -> None:
         found = _next_boundary(tiles.data, tiles.at, end, entity.boundary)
         stop, after, last = found or (end, end, False)
         if first or closed:
-            meaning = _("Text before the first part or after the last; mail software does not show it.")
-            tiles.add(stop, "message.preamble" if first else "message.epilogue", meaning, "RFC 2046 section 5.1.1")
+            tiles.add(stop, "message.preamble" if first else "message.epilogue")
         elif stop > tiles.at:
             part = message(tiles.data, tiles.at, stop, depth + 1)
-            tiles.nest(
-                "message.part", _("One part of the body, with headers of its own."), "RFC 2046 section 5.1", part
-            )
+            tiles.nest("message.part", part)
         if not found:
             break
         first, closed = False, closed or last
         meaning = _("The last boundary: no further part.") if last else _("A boundary: the next part begins.")
         value = text(tiles.data[stop:after]).strip()
-        tiles.add(after, "message.boundary", meaning, "RFC 2046 section 5.1.1", value=value)
+        tiles.add(after, "message.boundary", value, meaning=meaning)
 
 
 def _next_boundary(data: bytes, start: int, end: int, boundary: bytes) -> tuple[int, int, bool] | None:
@@ -455,13 +376,11 @@ def _leaf_body(tiles: Tiles, end: int, entity: Entity) -> None:
         octets, visibility = binascii.a2b_qp(octets), Visibility.ENCODED
     attached = entity.disposition == "attachment" or entity.name or not entity.type.startswith("text/")
     if attached:
-        meaning = _body_meaning("attachment", entity.encoding)
-        value = _file(entity, len(octets))
-        tiles.add(end, "message.attachment", meaning, _SOURCES["attachment"], visibility, value)
-        return
-    field = {"text/plain": "text", "text/html": "html"}.get(entity.type, "text-other")
-    words = in_charset(octets, entity.charset)
-    tiles.add(end, f"message.{field}", _body_meaning(field, entity.encoding), _SOURCES[field], visibility, words)
+        field, words = "message.attachment", _file(entity, len(octets))
+    else:
+        field = {"text/plain": "message.text", "text/html": "message.html"}.get(entity.type, "message.text-other")
+        words = in_charset(octets, entity.charset)
+    tiles.add(end, field, words, visibility=visibility, meaning=_body_meaning(field, entity.encoding))
 
 
 def _file(entity: Entity, size: int) -> str:
@@ -470,24 +389,7 @@ def _file(entity: Entity, size: int) -> str:
     return (_("{name}, {type}, {size}") if entity.name else _("{type}, {size}")).format(**values)
 
 
-_SOURCES = {
-    "attachment": "RFC 2183 section 2.2",
-    "text": "RFC 2046 section 4.1.3",
-    "html": "RFC 2854 section 2",
-    "text-other": "RFC 2046 section 4.1",
-}
-_BODIES = {
-    "attachment": "An attached file.",
-    "text": "The text of the message.",
-    "html": "The text of the message, as HTML.",
-    "text-other": "Text in a format of its own.",
-}
-
-
 def _body_meaning(field: str, encoding: str) -> str:
-    words = _(_BODIES[field])
-    if encoding == "base64":
-        return words + " " + _("It is in base64 (RFC 2045 section 6.8), which everybody can undo.")
-    if encoding == "quoted-printable":
-        return words + " " + _("It is in quoted-printable (RFC 2045 section 6.7), which everybody can undo.")
-    return words
+    """What a body is, and how everybody can undo its encoding; "" where the table says it all."""
+    undone = meaning_of(f"message.encoding.{encoding}").sentence if encoding in ("base64", "quoted-printable") else ""
+    return f"{meaning_of(field).sentence} {undone}" if undone else ""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from labkit.decode.fields import text
 from labkit.decode.lines import Element, blank_end, line_end_span, not_as_written, separator, without_line_end, word_end
 from labkit.decode.protocol import Fact
-from labkit.decode.spans import Span, Tiles, Visibility, closest
+from labkit.decode.spans import Span, Tiles, Visibility, hardest_to_read
 from labkit.texts import N_, _
 
 BASE64 = "RFC 4648 section 4"
@@ -126,7 +126,7 @@ def arguments(tiles: Tiles, stop: int, mechanism: str) -> int:
     """What follows AUTH; the same for POP3. Returns 1 when there is an initial response, else 0."""
     data = tiles.data
     end = word_end(data, tiles.at, stop)
-    tiles.add(end, "auth.mechanism", mechanism_meaning(mechanism), "RFC 4422 section 3.1")
+    tiles.add(end, "auth.mechanism", meaning=mechanism_meaning(mechanism))
     separator(tiles, blank_end(data, end, stop), "RFC 4954 section 4")
     if tiles.at == stop:
         return 0
@@ -143,7 +143,17 @@ def answer(tiles: Tiles, element: Element, index: int) -> None:
     meaning = _("Step {number} of {mechanism}: the client answers.").format(
         number=index + 1, mechanism=element.mechanism or "AUTH"
     )
-    tiles.nest("auth.response", meaning, "RFC 4954 section 4", inner.spans, element.mechanism)
+    tiles.nest("auth.response", inner.spans, element.mechanism, meaning=meaning)
+
+
+def question(tiles: Tiles, element: Element, inner: Tiles, source: str) -> None:
+    """One line in which the server asks within AUTH; `inner` has what stands before the challenge."""
+    stop = without_line_end(tiles.data, element.start, element.end)
+    inner.extend(challenge(tiles.data, inner.at, stop, element.mechanism))
+    line_end_span(inner, element.end)
+    asks = _("Step {number} of {mechanism}: the server asks.")
+    meaning = asks.format(number=element.step, mechanism=element.mechanism or "AUTH")
+    tiles.nest("auth.challenge", inner.spans, element.mechanism, meaning=meaning, source=source)
 
 
 def _response_parser(mechanism: str, index: int) -> Parser:
@@ -167,7 +177,9 @@ def _explained(words: bytes, start: int, mechanism: str, parse: Parser, role: st
         if role == "response"
         else _("The server's challenge for {mechanism}, in base64.")
     ).format(mechanism=mechanism or "SASL")
-    return (Span(start, end, f"sasl.{role}", text(decoded), meaning + odd, BASE64, closest(children), children),)
+    return (
+        Span(start, end, f"sasl.{role}", text(decoded), meaning + odd, BASE64, hardest_to_read(children), children),
+    )
 
 
 def _spread(parts: list[Part], start: int, end: int) -> tuple[Span, ...]:

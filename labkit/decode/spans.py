@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice, takewhile
 
+from labkit.decode.meanings import meaning_of
+
 
 class Visibility(StrEnum):
     """Who can read the bytes."""
@@ -57,24 +59,39 @@ class Tiles:
         self,
         end: int,
         field: str,
-        meaning: str,
-        source: str,
-        visibility: Visibility = Visibility.READABLE,
         value: str | None = None,
+        *,
+        visibility: Visibility = Visibility.READABLE,
+        meaning: str = "",
+        source: str = "",
     ) -> None:
-        """A leaf up to `end`; its value is its own text unless another is given."""
+        """A leaf up to `end`; its value is its own text, and its meaning the table's, unless others are given."""
         if end > self.at:
             words = self.data[self.at : end].decode("utf-8", "backslashreplace") if value is None else value
-            self.spans.append(Span(self.at, end, field, words, meaning, source, visibility))
-            self.at = end
+            self._append(end, field, words, meaning, source, visibility, ())
 
-    def nest(self, field: str, meaning: str, source: str, children: Iterable[Span], value: str = "") -> None:
+    def nest(
+        self, field: str, children: Iterable[Span], value: str = "", *, meaning: str = "", source: str = ""
+    ) -> None:
         """A span around children that begin where the last span ended."""
         inner = tuple(children)
         if inner:
-            end = inner[-1].end
-            self.spans.append(Span(self.at, end, field, value, meaning, source, closest(inner), inner))
-            self.at = end
+            self._append(inner[-1].end, field, value, meaning, source, hardest_to_read(inner), inner)
+
+    def _append(
+        self,
+        end: int,
+        field: str,
+        value: str,
+        meaning: str,
+        source: str,
+        visibility: Visibility,
+        children: tuple[Span, ...],
+    ) -> None:
+        told = meaning_of(field)
+        sentence, source = meaning or told.sentence, source or told.source
+        self.spans.append(Span(self.at, end, field, value, sentence, source, visibility, children))
+        self.at = end
 
     def extend(self, spans: Iterable[Span]) -> None:
         """Spans made elsewhere that begin where the last span ended."""
@@ -91,7 +108,7 @@ _CLOSEDNESS = {
 }
 
 
-def closest(spans: Iterable[Span]) -> Visibility:
+def hardest_to_read(spans: Iterable[Span]) -> Visibility:
     """The visibility of the span that is hardest to read; what stands for a line or a group of spans as a whole."""
     return max((span.visibility for span in spans), key=_CLOSEDNESS.__getitem__, default=Visibility.READABLE)
 

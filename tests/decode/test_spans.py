@@ -10,7 +10,7 @@ from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import expose
 from labkit.decode.protocol import Protocol
 from labkit.decode.protocols import POP3, SMTP, SMTPS, UNKNOWN
-from labkit.decode.spans import Span, Tiles, Visibility, at, closest, leaves, untiled, window
+from labkit.decode.spans import Span, Tiles, Visibility, at, hardest_to_read, leaves, untiled, window
 from labkit.wire.flows import Gap, Side
 from tests.conftest import examples
 from tests.decode.conftest import C, S, flow_of
@@ -247,11 +247,11 @@ def test_the_spans_around_a_byte() -> None:
 
 def test_tiles_leave_out_what_is_empty_and_window_cuts_at_its_edges() -> None:
     tiles = Tiles(b"abcdef", 0)
-    tiles.add(0, "nothing", "", "")
-    tiles.add(2, "ab", "", "")
-    tiles.add(6, "rest", "", "", Visibility.ENCODED)
+    tiles.add(0, "nothing")
+    tiles.add(2, "ab")
+    tiles.add(6, "rest", visibility=Visibility.ENCODED)
     assert [(span.start, span.end, span.value) for span in tiles.spans] == [(0, 2, "ab"), (2, 6, "cdef")]
-    assert closest(tiles.spans) is Visibility.ENCODED
+    assert hardest_to_read(tiles.spans) is Visibility.ENCODED
     outer = Span(0, 6, "outer", children=tuple(tiles.spans))
     inside = window([outer], 1, 4, 10)
     assert untiled(inside, 11, 14) == ""

@@ -114,34 +114,16 @@ def certificate(cut: Cutter) -> str:
     found: dict[str, str] = {}
 
     def inside(cut: Cutter) -> str:
-        element(
-            cut,
-            "x509.tbs",
-            lambda inner: _tbs(inner, found),
-            _("All that the issuer signed."),
-            "RFC 5280 section 4.1.1.1",
-        )
+        element(cut, "x509.tbs", lambda inner: _tbs(inner, found))
         _algorithm(cut, "x509.signature_algorithm", _("How the issuer signed."), "RFC 5280 section 4.1.1.2")
-        element(
-            cut,
-            "x509.signature",
-            _bits,
-            _("The issuer's signature over all that was signed."),
-            "RFC 5280 section 4.1.1.3",
-        )
+        element(cut, "x509.signature", _bits)
         return found.get("subject", "")
 
-    element(
-        cut,
-        "x509.certificate",
-        inside,
-        _("A certificate: a name, a public key, and who vouches for both."),
-        "RFC 5280 section 4.1",
-    )
+    element(cut, "x509.certificate", inside)
     return found.get("subject", "")
 
 
-def element(cut: Cutter, field: str, explain: Explain, meaning: str = "", source: str = "") -> None:
+def element(cut: Cutter, field: str, explain: Explain, *, meaning: str = "", source: str = "") -> None:
     """One DER element: tag and length as a span, then the content, cut by `explain`, whose result is the value."""
     header, length = _header(cut.peek(6))
 
@@ -150,12 +132,14 @@ def element(cut: Cutter, field: str, explain: Explain, meaning: str = "", source
         inner.take(
             header,
             f"{field}.der",
-            _("DER: the tag says {tag}, the length says {length}.").format(tag=_tag(tag), length=octets(length)),
+            meaning=_("DER: the tag says {tag}, the length says {length}.").format(
+                tag=_tag(tag), length=octets(length)
+            ),
             source="X.690 section 8.1",
         )
         return explain(inner)
 
-    cut.group(header + length, field, inside, meaning, source)
+    cut.group(header + length, field, inside, meaning=meaning, source=source)
 
 
 def _header(head: bytes) -> tuple[int, int]:
@@ -174,37 +158,23 @@ def _tag(tag: int) -> str:
 
 def _tbs(cut: Cutter, found: dict[str, str]) -> str:
     if cut.peek(1) == b"\xa0":
-        element(cut, "x509.version", _version, _("The version of the format."), "RFC 5280 section 4.1.2.1")
-    element(
-        cut, "x509.serial", _integer, _("The number that the issuer gave this certificate."), "RFC 5280 section 4.1.2.2"
-    )
+        element(cut, "x509.version", _version)
+    element(cut, "x509.serial", _integer)
     _algorithm(cut, "x509.tbs.signature_algorithm", _("How the issuer signs."), "RFC 5280 section 4.1.2.3")
-    element(cut, "x509.issuer", _name, _("Who vouches for the certificate."), "RFC 5280 section 4.1.2.4")
-    element(cut, "x509.validity", _validity, _("When the certificate may be believed."), "RFC 5280 section 4.1.2.5")
+    element(cut, "x509.issuer", _name)
+    element(cut, "x509.validity", _validity)
 
     def subject(inner: Cutter) -> str:
         found["subject"] = _name(inner)
         return found["subject"]
 
-    element(
-        cut,
-        "x509.subject",
-        subject,
-        _("Whose key this is. Up to TLS 1.2 it travels in clear: it tells everybody which server answered."),
-        "RFC 5280 section 4.1.2.6",
-    )
-    element(
-        cut,
-        "x509.public_key",
-        _public_key,
-        _("The public key that the certificate is about."),
-        "RFC 5280 section 4.1.2.7",
-    )
+    element(cut, "x509.subject", subject)
+    element(cut, "x509.public_key", _public_key)
     while cut.left:
         if cut.peek(1) == b"\xa3":
-            element(cut, "x509.extensions", _extensions, _("What else the issuer says."), "RFC 5280 section 4.1.2.9")
+            element(cut, "x509.extensions", _extensions)
         else:
-            element(cut, "x509.unique_id", _bytes, _("A unique identifier, unused today."), "RFC 5280 section 4.1.2.8")
+            element(cut, "x509.unique_id", _bytes)
     return found.get("subject", "")
 
 
@@ -213,7 +183,7 @@ def _bytes(cut: Cutter) -> str:
 
 
 def _bits(cut: Cutter) -> str:
-    cut.take(1, "x509.unused_bits", _("How many bits of the last octet do not count."), source="X.690 section 8.6")
+    cut.take(1, "x509.unused_bits")
     return hexadecimal(cut.rest("x509.bits"))
 
 
@@ -246,7 +216,7 @@ def _oid(cut: Cutter, field: str) -> str:
         nonlocal found
         dotted = oid(inner.peek(inner.left))
         found = OIDS.get(dotted, dotted)
-        inner.rest(f"{field}.oid", say=lambda _octets: dotted)
+        inner.rest(f"{field}.oid", lambda _octets: dotted)
         return found
 
     element(cut, field, inside, source="X.690 section 8.19")
@@ -260,7 +230,7 @@ def _algorithm(cut: Cutter, field: str, meaning: str, source: str) -> None:
             element(inner, f"{field}.parameters", _bytes)
         return name
 
-    element(cut, field, inside, meaning, source)
+    element(cut, field, inside, meaning=meaning, source=source)
 
 
 def _name(cut: Cutter) -> str:
@@ -274,7 +244,7 @@ def _name(cut: Cutter) -> str:
         def string(inmost: Cutter) -> str:
             nonlocal value
             wide = inmost.data[inmost.position - 2 : inmost.position - 1] == b"\x1e"
-            value = inmost.rest("x509.name.text", say=text).decode("utf-16-be" if wide else "utf-8", "backslashreplace")
+            value = inmost.rest("x509.name.text", text).decode("utf-16-be" if wide else "utf-8", "backslashreplace")
             return value
 
         element(inner, "x509.name.value", string)
@@ -296,11 +266,11 @@ def _validity(cut: Cutter) -> str:
     ends: list[str] = []
 
     def time(inner: Cutter) -> str:
-        ends.append(_time(inner.rest("x509.time", say=text)))
+        ends.append(_time(inner.rest("x509.time", text)))
         return ends[-1]
 
-    element(cut, "x509.not_before", time, _("Not valid before this moment."))
-    element(cut, "x509.not_after", time, _("Not valid after this moment."))
+    element(cut, "x509.not_before", time)
+    element(cut, "x509.not_after", time)
     return " – ".join(ends)
 
 
@@ -332,12 +302,10 @@ def _public_key(cut: Cutter) -> str:
         return " ".join(algorithm)
 
     def bits(inner: Cutter) -> str:
-        inner.take(
-            1, "x509.unused_bits", _("How many bits of the last octet do not count."), source="X.690 section 8.6"
-        )
+        inner.take(1, "x509.unused_bits")
         if algorithm[:1] != ["rsaEncryption"]:
             return hexadecimal(inner.rest("x509.key.bits"))
-        element(inner, "x509.rsa", rsa, _("An RSA public key."), "RFC 8017 section A.1.1")
+        element(inner, "x509.rsa", rsa)
         return ""
 
     def rsa(inner: Cutter) -> str:
@@ -348,7 +316,7 @@ def _public_key(cut: Cutter) -> str:
             modulus = inmost.rest("x509.rsa.modulus.octets")
             return hexadecimal(modulus)
 
-        element(inner, "x509.rsa.modulus", whole, _("The product of two secret primes."))
+        element(inner, "x509.rsa.modulus", whole)
         element(inner, "x509.rsa.exponent", _small)
         algorithm.append(_("{bits} bits").format(bits=int.from_bytes(modulus, "big").bit_length()))
         return algorithm[-1]
@@ -365,7 +333,7 @@ def _extensions(cut: Cutter) -> str:
         name = _oid(inner, "x509.extension.name")
         names.append(name)
         if inner.peek(1) == b"\x01":
-            element(inner, "x509.extension.critical", _boolean, _("Whether a reader must understand this extension."))
+            element(inner, "x509.extension.critical", _boolean)
         value = ""
 
         def content(inmost: Cutter) -> str:
@@ -373,12 +341,12 @@ def _extensions(cut: Cutter) -> str:
             value = _EXTENSIONS.get(name, _bytes)(inmost)
             return value
 
-        element(inner, "x509.extension.value", content, _extension_meaning(name))
+        element(inner, "x509.extension.value", content, meaning=_extension_meaning(name))
         return f"{name}: {value}" if value else name
 
     def many(inner: Cutter) -> str:
         while inner.left:
-            element(inner, "x509.extension", one, source="RFC 5280 section 4.2")
+            element(inner, "x509.extension", one)
         return ", ".join(names)
 
     element(cut, "x509.extension_list", many)
@@ -402,7 +370,7 @@ def _alternative_names(cut: Cutter) -> str:
 
     def one(inner: Cutter) -> str:
         tag = inner.data[inner.position - 2]
-        octets = inner.rest("x509.general_name.octets", say=text)
+        octets = inner.rest("x509.general_name.octets", text)
         if tag == 0x87 and len(octets) in (4, 16):
             names.append(_address(octets))
         else:
@@ -412,7 +380,7 @@ def _alternative_names(cut: Cutter) -> str:
     def many(inner: Cutter) -> str:
         while inner.left:
             short = len(inner.peek(2)) == 2 and inner.peek(2)[1] < 0x80
-            element(inner, "x509.general_name", one if short else _bytes, source="RFC 5280 section 4.2.1.6")
+            element(inner, "x509.general_name", one if short else _bytes)
         return ", ".join(names)
 
     element(cut, "x509.general_names", many)
@@ -450,7 +418,7 @@ def _constraints(cut: Cutter) -> str:
             element(inner, "x509.path_length", _small)
         return value
 
-    element(cut, "x509.constraints", inside, source="RFC 5280 section 4.2.1.9")
+    element(cut, "x509.constraints", inside)
     return value
 
 

@@ -55,7 +55,11 @@ def extensions(cut: Cutter, place: Place, prefix: str) -> None:
         return ", ".join(names)
 
     cut.vector(
-        2, f"{prefix}.extensions", each, _("What the sender adds to the basic handshake."), "RFC 8446 section 4.2"
+        2,
+        f"{prefix}.extensions",
+        each,
+        meaning=_("What the sender adds to the basic handshake."),
+        source="RFC 8446 section 4.2",
     )
 
 
@@ -67,14 +71,18 @@ def _extension(cut: Cutter, place: Place) -> str:
     meaning = _grease() if is_grease(number) else known.meaning()
 
     def inside(inner: Cutter) -> str:
-        inner.number(
-            2, "tls.extension.type", _("Which extension this is."), lambda _number: name, "RFC 8446 section 4.2"
-        )
-        inner.number(2, "tls.extension.length", _("How many octets the extension has."), source="RFC 8446 section 4.2")
+        inner.number(2, "tls.extension.type", lambda _number: name)
+        inner.number(2, "tls.extension.length")
         value = known.cut(inner, place) if inner.left else ""
         return f"{name}: {value}" if value else name
 
-    cut.group(4 + length, f"tls.extension.{name}", inside, meaning, "RFC 8701" if is_grease(number) else known.source)
+    cut.group(
+        4 + length,
+        f"tls.extension.{name}",
+        inside,
+        meaning=meaning,
+        source="RFC 8701" if is_grease(number) else known.source,
+    )
     return name
 
 
@@ -87,7 +95,7 @@ def numbers(cut: Cutter, width: int, field: str, say: Callable[[int], str]) -> s
     names: list[str] = []
     while cut.left:
         found = cut.number(
-            width, field, _grease() if width == 2 and is_grease(int.from_bytes(cut.peek(2), "big")) else "", say
+            width, field, say, meaning=_grease() if width == 2 and is_grease(int.from_bytes(cut.peek(2), "big")) else ""
         )
         names.append(say(found))
     return ", ".join(names)
@@ -123,9 +131,8 @@ def _server_name(cut: Cutter, _place: Place) -> str:
 
     def each(inner: Cutter) -> str:
         while inner.left:
-            inner.number(1, "tls.sni.type", _("0 is a host name; nothing else was ever defined."))
-            leak = _("The name of the server that the client wants, readable by everybody on the way.")
-            names.append(text(inner.opaque(2, "tls.sni.name", leak, text)))
+            inner.number(1, "tls.sni.type")
+            names.append(text(inner.opaque(2, "tls.sni.name", text)))
         return ", ".join(names)
 
     cut.vector(2, "tls.sni.list", each)
@@ -137,7 +144,7 @@ def _protocols(cut: Cutter, _place: Place) -> str:
 
     def each(inner: Cutter) -> str:
         while inner.left:
-            names.append(text(inner.opaque(1, "tls.alpn.protocol", "", text)))
+            names.append(text(inner.opaque(1, "tls.alpn.protocol", text)))
         return ", ".join(names)
 
     cut.vector(2, "tls.alpn.list", each)
@@ -147,15 +154,14 @@ def _protocols(cut: Cutter, _place: Place) -> str:
 def _supported_versions(cut: Cutter, place: Place) -> str:
     if place is Place.CLIENT_HELLO:
         return _listed(1, 2, "tls.supported_versions.version", version_name)(cut, place)
-    return version_name(
-        cut.number(2, "tls.supported_versions.selected", _("The version that the server chose."), version_name)
-    )
+    return version_name(cut.number(2, "tls.supported_versions.selected", version_name))
 
 
 def _key_share(cut: Cutter, place: Place) -> str:
     group = _named(GROUPS)
     if place is Place.RETRY:
-        return group(cut.number(2, "tls.key_share.group", _("The group that the client shall send a key for."), group))
+        meaning = _("The group that the client shall send a key for.")
+        return group(cut.number(2, "tls.key_share.group", group, meaning=meaning))
     if place is not Place.CLIENT_HELLO:
         return _share(cut)
     names: list[str] = []
@@ -177,10 +183,9 @@ def _key_share(cut: Cutter, place: Place) -> str:
 def _share(cut: Cutter) -> str:
     group = _named(GROUPS)
     found = cut.number(
-        2, "tls.key_share.group", _grease() if is_grease(int.from_bytes(cut.peek(2), "big")) else "", group
+        2, "tls.key_share.group", group, meaning=_grease() if is_grease(int.from_bytes(cut.peek(2), "big")) else ""
     )
-    public = _("The public half of a key made for this session: useless to a listener without the private half.")
-    cut.opaque(2, "tls.key_share.key", public)
+    cut.opaque(2, "tls.key_share.key")
     return group(found)
 
 
@@ -191,54 +196,41 @@ def _point_formats(cut: Cutter, place: Place) -> str:
 def _status_request(cut: Cutter, place: Place) -> str:
     if place is not Place.CLIENT_HELLO:
         return _opaque(cut, place)
-    cut.number(1, "tls.status_request.type", "", lambda number: "ocsp" if number == 1 else str(number))
-    cut.opaque(2, "tls.status_request.responders", _("Which OCSP servers the client would believe."))
-    cut.opaque(2, "tls.status_request.extensions", _("Extensions of the OCSP request."))
+    cut.number(1, "tls.status_request.type", lambda number: "ocsp" if number == 1 else str(number))
+    cut.opaque(2, "tls.status_request.responders")
+    cut.opaque(2, "tls.status_request.extensions")
     return ""
 
 
 def _renegotiation(cut: Cutter, _place: Place) -> str:
-    proof = cut.opaque(1, "tls.renegotiation_info.data", _("Proof of the handshake before this one."))
+    proof = cut.opaque(1, "tls.renegotiation_info.data")
     return hexadecimal(proof) if proof else _("first handshake of the connection")
 
 
 def _session_ticket(cut: Cutter, _place: Place) -> str:
-    return hexadecimal(
-        cut.rest("tls.session_ticket.ticket", _("A ticket from an earlier session, which it links to this one."))
-    )
+    return hexadecimal(cut.rest("tls.session_ticket.ticket"))
 
 
 def _cookie(cut: Cutter, _place: Place) -> str:
-    return hexadecimal(
-        cut.opaque(2, "tls.cookie.data", _("Given by the server in HelloRetryRequest, sent back unchanged."))
-    )
+    return hexadecimal(cut.opaque(2, "tls.cookie.data"))
 
 
 def _pre_shared_key(cut: Cutter, place: Place) -> str:
     if place is not Place.CLIENT_HELLO:
-        return str(
-            cut.number(2, "tls.pre_shared_key.selected", _("Which of the client's keys the server took, from 0."))
-        )
+        return str(cut.number(2, "tls.pre_shared_key.selected"))
     count = 0
 
     def identities(inner: Cutter) -> str:
         nonlocal count
         while inner.left:
-            link = _("Mostly a ticket from an earlier session: it links this session to that one.")
-            inner.opaque(2, "tls.pre_shared_key.identity", link)
-            inner.number(
-                4,
-                "tls.pre_shared_key.ticket_age",
-                _("The ticket's age in milliseconds, masked by a number only the two ends know."),
-            )
+            inner.opaque(2, "tls.pre_shared_key.identity")
+            inner.number(4, "tls.pre_shared_key.ticket_age")
             count += 1
         return str(count)
 
     def binders(inner: Cutter) -> str:
         while inner.left:
-            inner.opaque(
-                1, "tls.pre_shared_key.binder", _("Proof that the client has the key, bound to this ClientHello.")
-            )
+            inner.opaque(1, "tls.pre_shared_key.binder")
         return ""
 
     cut.vector(2, "tls.pre_shared_key.identities", identities)
@@ -247,26 +239,26 @@ def _pre_shared_key(cut: Cutter, place: Place) -> str:
 
 
 def _early_data(cut: Cutter, _place: Place) -> str:
-    return str(cut.number(4, "tls.early_data.max_size", _("How many octets of early data the ticket allows.")))
+    return str(cut.number(4, "tls.early_data.max_size"))
 
 
 def _fragment_length(cut: Cutter, _place: Place) -> str:
     say = _named(MAX_FRAGMENT_LENGTHS, 2)
-    return say(cut.number(1, "tls.max_fragment_length.length", _("The longest record, in octets."), say))
+    return say(cut.number(1, "tls.max_fragment_length.length", say))
 
 
 def _record_limit(cut: Cutter, _place: Place) -> str:
-    return str(cut.number(2, "tls.record_size_limit.limit", _("The longest record, in octets.")))
+    return str(cut.number(2, "tls.record_size_limit.limit"))
 
 
 def _padding(cut: Cutter, _place: Place) -> str:
     length = cut.left
-    cut.rest("tls.padding.zeros", _("Zeros that only make the message longer."))
+    cut.rest("tls.padding.zeros")
     return str(length)
 
 
 def _heartbeat(cut: Cutter, _place: Place) -> str:
-    return str(cut.number(1, "tls.heartbeat.mode", _("1: may be sent heartbeats; 2: may not.")))
+    return str(cut.number(1, "tls.heartbeat.mode"))
 
 
 def _timestamps(cut: Cutter, place: Place) -> str:
@@ -275,7 +267,7 @@ def _timestamps(cut: Cutter, place: Place) -> str:
 
     def each(inner: Cutter) -> str:
         while inner.left:
-            inner.opaque(2, "tls.sct.timestamp", _("A log's signed promise to list the certificate."))
+            inner.opaque(2, "tls.sct.timestamp")
         return ""
 
     cut.vector(2, "tls.sct.list", each)
@@ -286,13 +278,13 @@ def _certificate_type(cut: Cutter, place: Place) -> str:
     say = _named(CERTIFICATE_TYPES, 2)
     if place is Place.CLIENT_HELLO:
         return _listed(1, 1, "tls.certificate_type", say)(cut, place)
-    return say(cut.number(1, "tls.certificate_type", "", say))
+    return say(cut.number(1, "tls.certificate_type", say))
 
 
 def _authorities(cut: Cutter, _place: Place) -> str:
     def each(inner: Cutter) -> str:
         while inner.left:
-            inner.opaque(2, "tls.certificate_authorities.name", _("The distinguished name of an authority, in DER."))
+            inner.opaque(2, "tls.certificate_authorities.name")
         return ""
 
     cut.vector(2, "tls.certificate_authorities.list", each)

@@ -54,12 +54,12 @@ def message_span(message: bytes, context: Context) -> Span:
     cut = Cutter(message, 0, len(message), source)
 
     def inside(inner: Cutter) -> str:
-        inner.number(1, "tls.handshake.type", _("Which handshake message this is."), lambda _number: name)
-        inner.number(3, "tls.handshake.length", _("How many octets the message has after this."))
+        inner.number(1, "tls.handshake.type", lambda _number: name)
+        inner.number(3, "tls.handshake.length")
         kind.cut(inner, context)
         return name
 
-    cut.group(len(message), "tls.handshake", inside, meaning)
+    cut.group(len(message), "tls.handshake", inside, meaning=meaning)
     return cut.spans[0]
 
 
@@ -81,16 +81,12 @@ def _client_hello(cut: Cutter, context: Context) -> None:
         "tls.client_hello",
         _("The highest version offered, up to TLS 1.2; later ones are offered in an extension."),
     )
-    suites = _(
-        "The cipher suites that the client can use, the preferred one first. The choice is typical of the program."
-    )
-    cut.vector(2, "tls.client_hello.cipher_suites", _suites, suites)
-    methods = _("Compression methods: only “null” is safe, and TLS 1.3 allows nothing else.")
+    cut.vector(2, "tls.client_hello.cipher_suites", _suites)
 
     def compressions(inner: Cutter) -> str:
         return numbers(inner, 1, "tls.client_hello.compression_method", _compression)
 
-    cut.vector(1, "tls.client_hello.compression_methods", compressions, methods)
+    cut.vector(1, "tls.client_hello.compression_methods", compressions)
     extensions(cut, Place.CLIENT_HELLO, "tls.client_hello")
 
 
@@ -103,27 +99,31 @@ def _server_hello(cut: Cutter, context: Context) -> None:
     )
     number = int.from_bytes(cut.peek(2), "big")
     meaning = _("The cipher suite that the server chose.") + " " + suite_meaning(suite_name(number))
-    cut.number(2, "tls.server_hello.cipher_suite", meaning, suite_name)
-    cut.number(1, "tls.server_hello.compression_method", _("The chosen compression method."), _compression)
+    cut.number(2, "tls.server_hello.cipher_suite", suite_name, meaning=meaning)
+    cut.number(1, "tls.server_hello.compression_method", _compression)
     extensions(cut, Place.RETRY if retry else Place.SERVER_HELLO, "tls.server_hello")
 
 
 def _hello_start(cut: Cutter, field: str, version: str) -> None:
-    cut.number(2, f"{field}.version", version, version_name)
+    cut.number(2, f"{field}.version", version_name, meaning=version)
     if cut.peek(32) == RETRY_RANDOM:
         cut.take(
-            32, f"{field}.random", _("This fixed value (the SHA-256 of “HelloRetryRequest”) marks a HelloRetryRequest.")
+            32,
+            f"{field}.random",
+            meaning=_("This fixed value (the SHA-256 of “HelloRetryRequest”) marks a HelloRetryRequest."),
         )
     else:
         cut.take(
             32,
             f"{field}.random",
-            _(
+            meaning=_(
                 "Random octets, new in every session: they go into the keys. A key log names the session by the client's."
             ),
         )
     cut.opaque(
-        1, f"{field}.session_id", _("Names a session that can be resumed; in TLS 1.3 it only serves compatibility.")
+        1,
+        f"{field}.session_id",
+        meaning=_("Names a session that can be resumed; in TLS 1.3 it only serves compatibility."),
     )
 
 
@@ -135,7 +135,7 @@ def _suites(cut: Cutter) -> str:
     count = cut.left // 2
     while cut.left:
         name = suite_name(int.from_bytes(cut.peek(2), "big"))
-        cut.number(2, "tls.client_hello.cipher_suite", suite_meaning(name), suite_name)
+        cut.number(2, "tls.client_hello.cipher_suite", suite_name, meaning=suite_meaning(name))
     return _("1 suite") if count == 1 else _("{count} suites").format(count=count)
 
 
@@ -167,7 +167,7 @@ def suite_meaning(name: str) -> str:
 
 def _certificate(cut: Cutter, context: Context) -> None:
     if context.tls13:
-        cut.opaque(1, "tls.certificate.context", _("Which request this answers; empty in the handshake itself."))
+        cut.opaque(1, "tls.certificate.context")
 
     def each(inner: Cutter) -> str:
         subjects: list[str] = []
@@ -179,8 +179,7 @@ def _certificate(cut: Cutter, context: Context) -> None:
             inner.group(size, "tls.certificate.entry", lambda inmost: _entry(inmost, context, subjects))
         return " / ".join(subjects)
 
-    meaning = _("The certificates: the sender's own first, then those that vouch for it.")
-    cut.vector(3, "tls.certificate.list", each, meaning)
+    cut.vector(3, "tls.certificate.list", each)
 
 
 def _entry(cut: Cutter, context: Context, subjects: list[str]) -> str:
@@ -191,7 +190,7 @@ def _entry(cut: Cutter, context: Context, subjects: list[str]) -> str:
         subject = certificate(inner)
         return subject
 
-    cut.vector(3, "tls.certificate.data", inside, source="RFC 5280 section 4.1")
+    cut.vector(3, "tls.certificate.data", inside)
     if context.tls13:
         extensions(cut, Place.OTHER, "tls.certificate")
     subjects.append(subject)
@@ -201,22 +200,18 @@ def _entry(cut: Cutter, context: Context, subjects: list[str]) -> str:
 def _server_key_exchange(cut: Cutter, context: Context) -> None:
     exchange = context.key_exchange
     if "PSK" in exchange:
-        cut.opaque(2, "tls.key_exchange.psk_hint", _("A hint which shared key to use."), source="RFC 4279 section 2")
+        cut.opaque(2, "tls.key_exchange.psk_hint")
     if exchange.startswith("EC"):
-        curve = cut.number(
-            1, "tls.key_exchange.curve_type", _("3: a curve with a number of its own."), source="RFC 8422 section 5.4"
-        )
+        curve = cut.number(1, "tls.key_exchange.curve_type")
         if curve != 3:
             cut.rest("tls.key_exchange.parameters")
             return
-        cut.number(
-            2, "tls.key_exchange.curve", _("The group of the key exchange."), lambda number: name_of(GROUPS, number)
-        )
-        cut.opaque(1, "tls.key_exchange.public_key", _("The server's public key for this session alone."))
+        cut.number(2, "tls.key_exchange.curve", lambda number: name_of(GROUPS, number))
+        cut.opaque(1, "tls.key_exchange.public_key")
     elif exchange.startswith(("DHE", "DH_anon", "PSK_DHE")):
-        cut.opaque(2, "tls.key_exchange.prime", _("The prime of the Diffie-Hellman group."))
-        cut.opaque(2, "tls.key_exchange.generator", _("The generator of the group."))
-        cut.opaque(2, "tls.key_exchange.public_key", _("The server's public key for this session alone."))
+        cut.opaque(2, "tls.key_exchange.prime")
+        cut.opaque(2, "tls.key_exchange.generator")
+        cut.opaque(2, "tls.key_exchange.public_key")
     else:
         return
     if "anon" not in exchange and "PSK" not in exchange:
@@ -225,30 +220,25 @@ def _server_key_exchange(cut: Cutter, context: Context) -> None:
 
 def _signature(cut: Cutter, context: Context) -> None:
     if context.version >= TLS12:
-        cut.number(2, "tls.signature.algorithm", _("How it is signed."), lambda number: name_of(SIGNATURES, number))
-    cut.opaque(
-        2, "tls.signature.value", _("A signature with the certificate's private key: only its owner can make it.")
-    )
+        cut.number(2, "tls.signature.algorithm", lambda number: name_of(SIGNATURES, number))
+    cut.opaque(2, "tls.signature.value")
 
 
 def _client_key_exchange(cut: Cutter, context: Context) -> None:
     exchange = context.key_exchange
     if "PSK" in exchange:
-        cut.opaque(
-            2, "tls.key_exchange.psk_identity", _("The name of the shared key, in clear."), source="RFC 4279 section 2"
-        )
+        cut.opaque(2, "tls.key_exchange.psk_identity")
     if exchange.startswith("EC"):
-        cut.opaque(1, "tls.key_exchange.public_key", _("The client's public key for this session alone."))
+        cut.opaque(1, "tls.key_exchange.public_key", meaning=_("The client's public key for this session alone."))
     elif exchange.startswith(("DH", "PSK_DHE")):
-        cut.opaque(2, "tls.key_exchange.public_key", _("The client's public key for this session alone."))
+        cut.opaque(2, "tls.key_exchange.public_key", meaning=_("The client's public key for this session alone."))
     elif exchange.startswith("RSA"):
-        secret = _("The secret that the keys come from, encrypted for the server's RSA key.")
-        cut.opaque(2, "tls.key_exchange.encrypted_premaster_secret", secret)
+        cut.opaque(2, "tls.key_exchange.encrypted_premaster_secret")
 
 
 def _certificate_request(cut: Cutter, context: Context) -> None:
     if context.tls13:
-        cut.opaque(1, "tls.certificate_request.context", _("Names this request."))
+        cut.opaque(1, "tls.certificate_request.context")
         extensions(cut, Place.OTHER, "tls.certificate_request")
         return
 
@@ -262,13 +252,13 @@ def _certificate_request(cut: Cutter, context: Context) -> None:
 
     def authorities(inner: Cutter) -> str:
         while inner.left:
-            inner.opaque(2, "tls.certificate_request.authority", _("The distinguished name of an authority, in DER."))
+            inner.opaque(2, "tls.certificate_request.authority")
         return ""
 
-    cut.vector(1, "tls.certificate_request.types", types, _("The kinds of key that a client may show."))
+    cut.vector(1, "tls.certificate_request.types", types)
     if context.version >= TLS12:
-        cut.vector(2, "tls.certificate_request.algorithms", algorithms, _("The signatures that the server can check."))
-    cut.vector(2, "tls.certificate_request.authorities", authorities, _("The authorities that the server believes."))
+        cut.vector(2, "tls.certificate_request.algorithms", algorithms)
+    cut.vector(2, "tls.certificate_request.authorities", authorities)
 
 
 def _certificate_verify(cut: Cutter, context: Context) -> None:
@@ -276,12 +266,11 @@ def _certificate_verify(cut: Cutter, context: Context) -> None:
 
 
 def _new_session_ticket(cut: Cutter, context: Context) -> None:
-    cut.number(4, "tls.ticket.lifetime", _("For how many seconds the ticket may be used; up to TLS 1.2 only a hint."))
+    cut.number(4, "tls.ticket.lifetime")
     if context.tls13:
-        cut.number(4, "tls.ticket.age_add", _("Masks the ticket's age when it is used."))
-        cut.opaque(1, "tls.ticket.nonce", _("Makes the key of each ticket another one."))
-    ticket = _("What resumes this session later; only the server that made it can read it.")
-    cut.opaque(2, "tls.ticket.ticket", ticket)
+        cut.number(4, "tls.ticket.age_add")
+        cut.opaque(1, "tls.ticket.nonce")
+    cut.opaque(2, "tls.ticket.ticket")
     if context.tls13:
         extensions(cut, Place.OTHER, "tls.ticket")
 
@@ -291,23 +280,22 @@ def _encrypted_extensions(cut: Cutter, context: Context) -> None:
 
 
 def _certificate_status(cut: Cutter, context: Context) -> None:
-    cut.number(1, "tls.certificate_status.type", "", lambda number: "ocsp" if number == 1 else str(number))
-    cut.opaque(3, "tls.certificate_status.response", _("A signed answer, in DER, that the certificate is not revoked."))
+    cut.number(1, "tls.certificate_status.type", lambda number: "ocsp" if number == 1 else str(number))
+    cut.opaque(3, "tls.certificate_status.response")
 
 
 def _compressed_certificate(cut: Cutter, context: Context) -> None:
-    cut.number(2, "tls.compressed_certificate.algorithm", "", lambda number: name_of(CERTIFICATE_COMPRESSIONS, number))
-    cut.number(3, "tls.compressed_certificate.uncompressed_length", _("How many octets it has uncompressed."))
-    cut.opaque(3, "tls.compressed_certificate.data", _("The Certificate message, compressed."))
+    cut.number(2, "tls.compressed_certificate.algorithm", lambda number: name_of(CERTIFICATE_COMPRESSIONS, number))
+    cut.number(3, "tls.compressed_certificate.uncompressed_length")
+    cut.opaque(3, "tls.compressed_certificate.data")
 
 
 def _finished(cut: Cutter, context: Context) -> None:
-    proof = _("Proof that the sender saw the same handshake: a keyed sum over all of its messages.")
-    cut.rest("tls.finished.verify_data", proof, hexadecimal)
+    cut.rest("tls.finished.verify_data", hexadecimal)
 
 
 def _key_update(cut: Cutter, context: Context) -> None:
-    cut.number(1, "tls.key_update.request", _("1 asks the other side for new keys too."))
+    cut.number(1, "tls.key_update.request")
 
 
 def _empty(cut: Cutter, context: Context) -> None:

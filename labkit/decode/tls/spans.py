@@ -88,9 +88,8 @@ def _record(data: bytes, record: RawRecord, hidden: bool, parts: list[Span], con
     cut = Cutter(data, record.start, record.end, "RFC 8446 section 5.1")
 
     def inside(inner: Cutter) -> str:
-        about = _("What the record is and how long: never encrypted.")
         show = Visibility.HANDSHAKE
-        inner.group(HEADER, "tls.record.header", lambda head: _header(head, hidden, context), about, visibility=show)
+        inner.group(HEADER, "tls.record.header", lambda head: _header(head, hidden, context), visibility=show)
         if parts:
             inner.spans += parts
             inner.position = parts[-1].end
@@ -98,14 +97,14 @@ def _record(data: bytes, record: RawRecord, hidden: bool, parts: list[Span], con
             _sealed(inner, context)
         elif record.content_type in _PAYLOADS:
             _PAYLOADS[record.content_type](inner)
-        inner.rest("tls.record.payload", _lost(record) if record.missing else "")
+        inner.rest("tls.record.payload", meaning=_lost(record) if record.missing else "")
         return CONTENT_TYPES[record.content_type]
 
     visibility = Visibility.HIDDEN if hidden else Visibility.HANDSHAKE
     meaning = _("A TLS record.")
     if record.missing:
         meaning = f"{meaning} {_lost(record)}"
-    cut.group(record.end - record.start, "tls.record", inside, meaning, visibility=visibility)
+    cut.group(record.end - record.start, "tls.record", inside, visibility=visibility, meaning=meaning)
     return cut.spans[0]
 
 
@@ -117,40 +116,40 @@ def _header(cut: Cutter, hidden: bool, context: Context) -> str:
     kind = _("What the record carries.")
     if hidden and context.tls13:
         kind = _("TLS 1.3 calls every encrypted record application data; the true type is encrypted.")
-    cut.number(1, "tls.record.type", kind, lambda number: name_of(CONTENT_TYPES, number, 2))
-    version = _("The version of the record layer; TLS 1.3 leaves it at TLS 1.2, and a first ClientHello at TLS 1.0.")
-    cut.number(2, "tls.record.version", version, version_name)
-    cut.number(2, "tls.record.length", _("How many octets follow. The length of every record is visible to everybody."))
+    cut.number(1, "tls.record.type", lambda number: name_of(CONTENT_TYPES, number, 2), meaning=kind)
+    cut.number(2, "tls.record.version", version_name)
+    cut.number(2, "tls.record.length")
     return ""
 
 
 def _sealed(cut: Cutter, context: Context) -> None:
     """The payload of an encrypted record; up to TLS 1.2 some suites send a nonce or an IV before it in clear."""
     if "_NULL_" in context.suite:
-        meaning = _("The agreed suite encrypts nothing: everybody on the way can read this.")
-        cut.take(cut.left, "tls.record.unencrypted", meaning, visibility=Visibility.READABLE)
+        cut.take(cut.left, "tls.record.unencrypted", visibility=Visibility.READABLE)
         return
     if not context.tls13 and ("_GCM_" in context.suite or "_CCM" in context.suite):
-        nonce = _("The part of the nonce that changes from record to record; it is no secret.")
-        cut.take(8, "tls.record.nonce", nonce, source="RFC 5246 section 6.2.3.3", visibility=Visibility.READABLE)
+        cut.take(8, "tls.record.nonce", visibility=Visibility.READABLE)
     elif "_CBC_" in context.suite and context.version >= 0x0302:
         size = 8 if "DES" in context.suite or "IDEA" in context.suite or "RC2" in context.suite else 16
-        vector = _("The initialization vector; it is no secret.")
-        cut.take(size, "tls.record.iv", vector, source="RFC 5246 section 6.2.3.2", visibility=Visibility.READABLE)
-    sealed = _("Encrypted: only the two ends can read it. Everybody sees its length, its direction and its time.")
-    cut.take(cut.left, "tls.record.encrypted", sealed, how_long, visibility=Visibility.HIDDEN)
+        cut.take(size, "tls.record.iv", visibility=Visibility.READABLE)
+    cut.take(cut.left, "tls.record.encrypted", how_long, visibility=Visibility.HIDDEN)
 
 
 def _alert(cut: Cutter) -> None:
     source = "RFC 8446 section 6"
     level = _("How bad it is: after a fatal alert the connection is over.")
-    cut.number(1, "tls.alert.level", level, lambda number: name_of(ALERT_LEVELS, number, 2), source)
-    cut.number(1, "tls.alert.description", _("What happened."), lambda number: name_of(ALERTS, number, 2), source)
+    cut.number(1, "tls.alert.level", lambda number: name_of(ALERT_LEVELS, number, 2), meaning=level, source=source)
+    cut.number(
+        1,
+        "tls.alert.description",
+        lambda number: name_of(ALERTS, number, 2),
+        meaning=_("What happened."),
+        source=source,
+    )
 
 
 def _change_cipher_spec(cut: Cutter) -> None:
-    meaning = _("From here on this side encrypts; TLS 1.3 sends it only for the sake of old network equipment.")
-    cut.number(1, "tls.change_cipher_spec", meaning, source="RFC 5246 section 7.1")
+    cut.number(1, "tls.change_cipher_spec")
 
 
 _PAYLOADS = {ALERT: _alert, CHANGE_CIPHER_SPEC: _change_cipher_spec}
