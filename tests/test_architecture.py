@@ -26,11 +26,10 @@ MAY_IMPORT = {
     "browser": {"browser", "wire"},
     "doctor": {"wire"},
     "lab": set(),
-    "terminal": {"show"},
     "probing": {"mail", "wire", "decode", "show", "provider"},
     "cli": {
+        "cli",
         "doctor",
-        "terminal",
         "lab",
         "probing",
         "mail",

@@ -280,7 +280,7 @@ STEPS: tuple[Step, ...] = (
             ),
             "nobody-read": N_("Nobody has read here, so there was no window that the neighbour could have used."),
             "no-neighbour": N_(
-                "hanako has read, but the neighbour did not try: call `attack.neighbour` with your provider."
+                "hanako has read, but the neighbour did not try: call `attack.shared_address` with your provider."
             ),
             "still-open": N_("The neighbour's letter was taken: this policy does not ask who sends."),
             "only-too-late": N_(

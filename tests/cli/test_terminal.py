@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from labkit import terminal
+from labkit.cli import terminal
 from labkit.show.marks import STYLES
-from tests.test_cli_read import controls, read, session
+from tests.cli.test_read import controls, read, session
 from tests.wire.test_pcap import Blocks
 
 MARKS = [style.mark for style in STYLES.values()]
@@ -40,10 +40,10 @@ def test_a_file_name_acts_on_nothing(tmp_path: Path) -> None:
 
 
 def test_json_stays_json(capsys: pytest.CaptureFixture[str]) -> None:
-    from labkit.cli import _json
+    from labkit.cli.base import as_json
 
     hostile = "".join(map(chr, [*range(0x100), 0x202E, 0x2028, 0x3164, 0xFE0F, 0xE0100, 0x1F600, 0xDC80]))
-    terminal.say(_json([hostile], indent=None))
+    terminal.say(as_json([hostile], indent=None))
     printed = capsys.readouterr().out
     assert json.loads(printed) == [hostile]
     assert {unicodedata.category(one) for one in printed.rstrip("\n")} & {"Cc", "Cf", "Cs", "Zl", "Zp"} == set()
