@@ -8,8 +8,7 @@ programs; TLS session keys have no name in the file system (labkit/files.py).
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from labkit import files
 from labkit.capture import Capture
@@ -26,6 +25,7 @@ from labkit.mail.sample import LESSON_ACCOUNTS
 from labkit.mail.service import MailService, Outgoing
 from labkit.mail.settings import Settings
 from labkit.mail.smtp import check_handler, smtp_factory
+from labkit.startable import Startable
 from labkit.texts import _
 from labkit.wire.endpoints import RecordedNames
 from labkit.wire.loopback import HOST
@@ -36,7 +36,7 @@ STANDARD_PORTS = {Security.NONE: (25, 110), Security.STARTTLS: (587, 110), Secur
 CLIENT = "client.example"  # as people know whoever calls (RFC 2606)
 
 
-class Provider:
+class Provider(Startable):
     """A mail provider on this machine: SMTP and POP3 on 127.0.0.1, accounts, a policy. A context manager.
 
     policy: a preset's name or a Policy. accounts: hanako and taro with fresh random passwords when none are given.
@@ -78,15 +78,6 @@ class Provider:
         self._folder: PrivateFolder | None = None
         self._keylog: KeyLogFile | None = None
         self._ports: tuple[int, int] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def __repr__(self) -> str:
         state = _("running") if self._ports else _("stopped")

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "labkit"
-FOUNDATION = {"errors", "texts", "files"}
+FOUNDATION = {"errors", "texts", "files", "startable"}
 # Each room, and the rooms it may import. A room that is missing here fails the test: give it a place first.
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "startable": set(),
     "texts": set(),
     "mail": {"mail"},
     "wire": {"wire"},

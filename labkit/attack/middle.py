@@ -8,11 +8,10 @@ and there is no way to give it an address.
 import asyncio
 import contextlib
 import ssl
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
-from types import TracebackType
-from typing import Self, cast
+from typing import cast
 
 from labkit.attack.victim import SPEECHES, Speech, expect_provider
 from labkit.capture import Capture
@@ -23,6 +22,7 @@ from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.policy import Security
 from labkit.provider import Provider, known_names
+from labkit.startable import Startable
 from labkit.texts import _
 from labkit.wire.loopback import HOST
 from labkit.wire.network import Network
@@ -106,7 +106,7 @@ def _verb(line: bytes) -> str:
     return line.strip().upper().decode("ascii", "replace")
 
 
-class Middle(ABC):
+class Middle(Startable):
     """A machine between a victim and a running provider. A context manager. Raises LabError when it does not run.
 
     The victim's mail program connects to `smtp_port` and `pop3_port` instead of the provider's, as it would after a
@@ -124,15 +124,6 @@ class Middle(ABC):
         self._provider = provider
         self._network = Network()
         self._ports: tuple[int, int] | None = None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Listen. Harmless when it runs already."""

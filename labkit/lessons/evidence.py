@@ -56,7 +56,7 @@ class Evidence:
 
 def named(kind: type) -> str:
     """What a learner calls a thing of this kind, with its article."""
-    names = {Capture: _("a capture"), Provider: _("a provider")}
+    names: dict[type, str] = {Capture: _("a capture"), Provider: _("a provider")}
     return names.get(kind) or _("a {kind} object").format(kind=kind.__name__)
 
 

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
-from itertools import chain, count, repeat
+from functools import lru_cache, partial
+from itertools import chain, count, groupby, repeat
+from operator import itemgetter
 from typing import NamedTuple, TypeVar, overload
 
 from labkit.wire.endpoints import Endpoint, NameResolver
@@ -157,15 +158,13 @@ class Burst(NamedTuple):
 class _Found(_Column[_Item]):
     """Items that are found together, when the first of them is asked for."""
 
-    __slots__ = ("_items",)
+    __slots__ = ("_find", "_items")
 
-    def __init__(self) -> None:
-        self._items: list[_Item] | None = None
+    def __init__(self, find: Callable[[], Sequence[_Item]]) -> None:
+        self._find = find
+        self._items: Sequence[_Item] | None = None
 
-    @abstractmethod
-    def _find(self) -> list[_Item]: ...
-
-    def _all(self) -> list[_Item]:
+    def _all(self) -> Sequence[_Item]:
         if self._items is None:
             self._items = self._find()
         return self._items
@@ -177,33 +176,12 @@ class _Found(_Column[_Item]):
         return self._all()[index]
 
 
-class _Packets(_Found[int]):
-    """The packets of a flow: those that brought the two streams, and the others."""
-
-    __slots__ = ("_numbers",)
-
-    def __init__(self, *numbers: "array[int]") -> None:
-        super().__init__()
-        self._numbers = numbers
-
-    def _find(self) -> list[int]:
-        return sorted({*chain.from_iterable(self._numbers)})
+def _numbers(*packets: "array[int]") -> list[int]:
+    """Each packet once, in order."""
+    return sorted({*chain.from_iterable(packets)})
 
 
-class _Bursts(_Found[Burst]):
-    """The bursts of two streams."""
-
-    __slots__ = ("_client", "_server")
-
-    def __init__(self, client: _Segments, server: _Segments) -> None:
-        super().__init__()
-        self._client, self._server = client, server
-
-    def _find(self) -> list[Burst]:
-        return list(_bursts(self._client, self._server))
-
-
-def _bursts(client: _Segments, server: _Segments) -> Iterator[Burst]:
+def _bursts(client: _Segments, server: _Segments) -> list[Burst]:
     """The bursts of two streams.
 
     A byte counts as said when everything before it in its stream is there, as its receiver would see it; so reordering and
@@ -216,18 +194,15 @@ def _bursts(client: _Segments, server: _Segments) -> Iterator[Burst]:
         for index, packet in enumerate(column.packets):
             latest = max(latest, packet)
             said.append((latest, index, side))
-    said.sort(key=lambda entry: entry[0])
-    position = 0
-    while position < len(said):
-        _when, first, side = said[position]
-        column, last = columns[side], first
-        position += 1
-        while position < len(said) and said[position][2] is side:
-            last = said[position][1]
-            position += 1
+    said.sort(key=itemgetter(0))
+    bursts = []
+    for side, run in groupby(said, key=itemgetter(2)):
+        indexes = [index for _when, index, _side in run]
+        column, first, last = columns[side], indexes[0], indexes[-1]
         packet = min(column.packets[first : last + 1])
         start = column.ends[first - 1] if first else 0
-        yield Burst(side, start, column.ends[last], packet, column.clock(packet))
+        bursts.append(Burst(side, start, column.ends[last], packet, column.clock(packet)))
+    return bursts
 
 
 class Flow(NamedTuple):
@@ -401,10 +376,10 @@ class _Connection:
             server,
             Stream(Side.CLIENT, from_client.data, client_segments, _gaps(from_client)),
             Stream(Side.SERVER, from_server.data, server_segments, _gaps(from_server)),
-            _Packets(self.others, from_client.packets, from_server.packets),
+            _Found(partial(_numbers, self.others, from_client.packets, from_server.packets)),
             opened[one],
             closed,
-            _Bursts(client_segments, server_segments),
+            _Found(partial(_bursts, client_segments, server_segments)),
         )
 
     def release(self) -> None:

@@ -9,7 +9,7 @@ carries up to 64 KiB in one packet, so the number of packets means nothing, and 
 
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from labkit.wire.endpoints import Address, NameResolver
@@ -63,14 +63,14 @@ class Synthesizer:
             dialogue = self._dialogues.get(event.connection)
             if dialogue is None:
                 dialogue = self._dialogues[event.connection] = _Dialogue(event.connection)
-            for data in _WRITTEN[event.kind](dialogue, event.data):
+            for data in dialogue.packets(event):
                 self._time = max(event.time, self._time + STEP)
                 frames.append(Frame(self._time, data, len(data)))
         return frames
 
 
 class _Dialogue:
-    """One connection as packets. Each act of it yields the packets that it made, acknowledgements included.
+    """One connection as packets.
 
     Data is acknowledged after every second segment (RFC 9293 section 3.8.6.3) and at the end of what was sent at once.
     """
@@ -82,41 +82,30 @@ class _Dialogue:
         self.server = _End(connection.server, connection.client, first + (1 << 19))
         self.client.peer, self.server.peer = self.server, self.client
 
-    def opened(self, _data: bytes) -> Iterator[bytes]:
+    def packets(self, event: Event) -> Iterator[bytes]:
+        """The packets of one event, acknowledgements included."""
+        match event.kind:
+            case EventKind.OPENED:
+                yield from self._handshake()
+            case EventKind.RECEIVED:
+                yield from self.client.says(event.data)
+            case EventKind.SENT:
+                yield from self.server.says(event.data)
+            case EventKind.CLIENT_FIN:
+                yield from self.client.finishes()
+            case EventKind.SERVER_FIN:
+                yield from self.server.finishes()
+            case EventKind.CLIENT_RST:
+                yield self.client.packet(RST | ACK)
+            case EventKind.SERVER_RST:
+                yield self.server.packet(RST | ACK)
+
+    def _handshake(self) -> Iterator[bytes]:
         self.client.sequence -= 1
         yield self.client.packet(SYN, options=self.client.mss_option)
         self.server.sequence -= 1
         yield self.server.packet(SYN | ACK, options=self.server.mss_option)
         yield self.client.packet(ACK)
-
-    def received(self, data: bytes) -> Iterator[bytes]:
-        return self.client.says(data)
-
-    def sent(self, data: bytes) -> Iterator[bytes]:
-        return self.server.says(data)
-
-    def client_fin(self, _data: bytes) -> Iterator[bytes]:
-        return self.client.finishes()
-
-    def server_fin(self, _data: bytes) -> Iterator[bytes]:
-        return self.server.finishes()
-
-    def client_rst(self, _data: bytes) -> Iterator[bytes]:
-        yield self.client.packet(RST | ACK)
-
-    def server_rst(self, _data: bytes) -> Iterator[bytes]:
-        yield self.server.packet(RST | ACK)
-
-
-_WRITTEN: dict[EventKind, Callable[[_Dialogue, bytes], Iterator[bytes]]] = {
-    EventKind.OPENED: _Dialogue.opened,
-    EventKind.RECEIVED: _Dialogue.received,
-    EventKind.SENT: _Dialogue.sent,
-    EventKind.CLIENT_FIN: _Dialogue.client_fin,
-    EventKind.SERVER_FIN: _Dialogue.server_fin,
-    EventKind.CLIENT_RST: _Dialogue.client_rst,
-    EventKind.SERVER_RST: _Dialogue.server_rst,
-}
 
 
 class _End:

@@ -12,10 +12,10 @@ from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from labkit.errors import LabError, PortTaken, is_port
+from labkit.startable import Startable
 from labkit.texts import _
 from labkit.wire.events import EventKind
 from labkit.wire.live import LiveEngine
@@ -67,7 +67,7 @@ class Listener:
     port: int
 
 
-class Network:
+class Network(Startable):
     """A place for protocols to listen. A context manager; `start` and `stop` may be repeated, `stop` is idempotent."""
 
     def __init__(self, carrier: Carrier | None = None) -> None:
@@ -75,15 +75,6 @@ class Network:
         self._taps = Taps(self._carrier.last_events)
         self.listeners: tuple[Listener, ...] = ()
         self.turned_away = 0  # connections that were closed at once, because too many were open
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Be ready to listen. Harmless when it is."""

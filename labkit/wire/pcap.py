@@ -8,6 +8,7 @@ Damage after the first packet ends the reading with a note; damage before it, an
 pcap: draft-ietf-opsawg-pcap; pcapng: draft-ietf-opsawg-pcapng.
 """
 
+import gzip
 import mmap
 import os
 import struct
@@ -16,10 +17,10 @@ import zlib
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, overload
+from typing import overload
 
 from labkit import files
 from labkit.errors import BadCapture
@@ -43,7 +44,7 @@ _PCAP_TIMES = range(2**32 * _SECOND)  # ns: 32 bits of seconds
 _PCAPNG_TIMES = range(2**64)  # ns: 64 bits, in the unit that `write` takes
 _CHUNK = 1 << 13  # packets between two reports of progress
 _WINDOW = 1 << 20  # octets
-_PIECE = 1 << 16  # octets
+_PIECE = 1 << 20  # octets
 _GZIP = b"\x1f\x8b"
 
 # pcap magic → byte order, nanoseconds per unit of the second time word
@@ -161,14 +162,13 @@ class CaptureFile:
     """What a capture file holds.
 
     notes: sentences about what is not as it should be, such as an end in mid-packet. keylog: the TLS key log in a pcapng.
-    comment: the comment on the whole file (pcapng). comments: comments on packets, by packet number from 1 (pcapng).
+    comment: the comment on the whole file (pcapng).
     """
 
     frames: Sequence[Frame]
     notes: tuple[str, ...] = ()
     keylog: str = ""
     comment: str = ""
-    comments: Mapping[int, str] = field(default_factory=dict)
 
 
 def read(path: str | os.PathLike[str], progress: Progress | None = None) -> CaptureFile:
@@ -205,7 +205,7 @@ def _contents(path: Path) -> tuple[Buffer, list[str]]:
                 raise _too_large(path, LARGEST_FILE)
             if regular and file.read(2) == _GZIP:
                 file.seek(0)
-                return _unpacked(path, file)
+                return _unpacked(path, gzip.GzipFile(fileobj=file))
             if size > READ_WHOLE:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), []
             if regular:
@@ -231,14 +231,14 @@ def _too_large(path: Path, limit: int) -> BadCapture:
     )
 
 
-def _unpacked(path: Path, packed: IO[bytes]) -> tuple[Buffer, list[str]]:
+def _unpacked(path: Path, packed: gzip.GzipFile) -> tuple[Buffer, list[str]]:
     """Unpack into a nameless temporary file, never more than LARGEST_UNPACKED octets or LARGEST_RATIO times the packed."""
     notes: list[str] = []
     size = 0
     limit = min(LARGEST_UNPACKED, max(8 << 20, LARGEST_RATIO * path.stat().st_size))
     with tempfile.TemporaryFile() as file:
         try:
-            for piece in _gunzip(packed):
+            while piece := packed.read1(_PIECE):
                 size += len(piece)
                 if size > limit:
                     raise BadCapture(
@@ -248,7 +248,7 @@ def _unpacked(path: Path, packed: IO[bytes]) -> tuple[Buffer, list[str]]:
                         ).format(file=path, limit=limit >> 20)
                     )
                 file.write(piece)
-        except (EOFError, zlib.error):
+        except (EOFError, zlib.error, gzip.BadGzipFile):
             if not size:
                 raise BadCapture(
                     _(
@@ -265,22 +265,6 @@ def _unpacked(path: Path, packed: IO[bytes]) -> tuple[Buffer, list[str]]:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), notes
         file.seek(0)
         return file.read(), notes
-
-
-def _gunzip(packed: IO[bytes]) -> Iterator[bytes]:
-    """The octets of all members (RFC 1952), at most 1 MiB at a time. Raises EOFError when cut, zlib.error when damaged."""
-    data = packed.read(_PIECE)
-    while data:
-        member = zlib.decompressobj(wbits=31)
-        while not member.eof:
-            piece = member.decompress(data, 1 << 20)
-            if not piece and not data:
-                raise EOFError
-            yield piece
-            data = member.unconsumed_tail or packed.read(_PIECE)
-        data = (member.unused_data + data).lstrip(b"\0")  # tapes pad with zeros
-        while not data and (more := packed.read(_PIECE)):
-            data = more.lstrip(b"\0")
 
 
 class _Reader(ABC):
@@ -378,7 +362,6 @@ class _Pcapng(_Reader):
         self.origins = array("I")
         self.keylogs: list[str] = []
         self.section_comments: list[str] = []
-        self.comments: dict[int, str] = {}
         self.dropped: dict[int, int] = {}
 
     def file(self) -> CaptureFile:
@@ -400,7 +383,7 @@ class _Pcapng(_Reader):
                 )
             )
         comment = "\n".join(self.section_comments)
-        return CaptureFile(frames, tuple(self.notes), "".join(self.keylogs), comment, self.comments)
+        return CaptureFile(frames, tuple(self.notes), "".join(self.keylogs), comment)
 
     def _walk(self) -> None:
         position = mark = 0
@@ -519,12 +502,7 @@ class _Pcapng(_Reader):
             return _("a packet of an interface described before it; number {number} is not").format(number=interface)
         if captured > LARGEST_PACKET or start + captured > end:
             return _("a packet that fits its block")
-        options = start + captured + -captured % 4
         self._add(start, captured, self.interfaces[interface])
-        if options < end:
-            comments = [value for code, value in self._options(options, end) if code == _OPT_COMMENT]
-            if comments:
-                self.comments[len(self.starts)] = b"\n".join(comments).decode("utf-8", "replace")
         return ""
 
     def _simple_packet(self, position: int, end: int) -> str:

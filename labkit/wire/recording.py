@@ -8,10 +8,10 @@ there is so far, and before it starts nothing; once it has stopped, everything i
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 
 from labkit.errors import BadSetting, EngineUnavailable, LabError
+from labkit.startable import Startable
 from labkit.texts import N_, _
 from labkit.wire import pcap
 from labkit.wire.endpoints import MADE_HERE, NameResolver, SavedNames
@@ -105,7 +105,7 @@ class FileEngine:
         return self.file.frames
 
 
-class Recording:
+class Recording(Startable):
     """The packets of one experiment.
 
     A context manager around what is to be recorded, or `start` and `stop`. `keylog` is text in NSS format, "" without
@@ -130,15 +130,6 @@ class Recording:
         engine = FileEngine(path, progress)
         comment = engine.file.comment
         return cls(engine, SavedNames(comment), keylog=engine.file.keylog, comment=comment)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Record from now on. Raises LabError the second time, and for a file."""

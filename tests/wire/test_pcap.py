@@ -227,7 +227,6 @@ def test_every_block_and_option(tmp_path: Path, order: str) -> None:
     ]
     assert file.keylog == KEYLOG
     assert file.comment == "first section\nsecond section"
-    assert file.comments == {2: "half a second"}
     (note,) = file.notes
     assert "lost packets on interface nano: 3" in note
 
