@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import labkit.cli
-from labkit.wire import pcap
+from labkit.wire import pcap_writer
 from tests import conftest
 
 ROOT = Path(__file__).parent.parent
@@ -115,7 +115,7 @@ def test_the_cheat_sheet_does_what_it_says(tmp_path: Path, monkeypatch: pytest.M
     found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert found
     monkeypatch.chdir(tmp_path)
-    pcap.write("from-wireshark.pcap", [])
+    pcap_writer.write("from-wireshark.pcap", [])
     names: dict[str, Any] = {}
     exec(found[1], names)  # noqa: S102 (our own README)
     assert Path("auth.pcapng").exists()

@@ -80,7 +80,7 @@ def serve(policy: str, smtp_port: int, pop3_port: int, pcap: Path | None, maildi
     Example: labkit serve starttls --smtp-port 2587 --pop3-port 2110 --pcap session.pcapng
     """
     from labkit.cli.follow import Follower, SavedSession
-    from labkit.wire.pcap import refuse_unwritable
+    from labkit.wire.pcap_writer import refuse_unwritable
 
     if pcap is not None:
         refuse_unwritable(pcap)

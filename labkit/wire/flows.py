@@ -23,6 +23,7 @@ from itertools import chain, count, groupby, repeat
 from operator import itemgetter
 from typing import NamedTuple, TypeVar, overload
 
+from labkit.wire.capture_file import Frames
 from labkit.wire.endpoints import Endpoint, NameResolver
 from labkit.wire.frames import ETHERNET, TCP, Frame
 from labkit.wire.ordering import CIRCLE, LAST, Incoming, Ordered
@@ -39,7 +40,6 @@ from labkit.wire.packets import (
     SYN,
     SegmentReader,
 )
-from labkit.wire.pcap import Frames
 
 Clock = Callable[[int], int]
 _Item = TypeVar("_Item", covariant=True)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar, cast
 from labkit.errors import BadSetting, EngineUnavailable, LabError
 from labkit.startable import Startable
 from labkit.texts import N_, _
-from labkit.wire import pcap
+from labkit.wire import pcap, pcap_writer
+from labkit.wire.capture_file import Progress
 from labkit.wire.endpoints import MADE_HERE, NameResolver, SavedNames
 from labkit.wire.events import Event
 from labkit.wire.flows import Flow, ServerSigns, reassemble
@@ -90,7 +91,7 @@ class FileEngine:
     name = "file"
     running = False
 
-    def __init__(self, path: str | os.PathLike[str], progress: pcap.Progress | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], progress: Progress | None = None) -> None:
         self.file = pcap.read(path, progress)
         self.notes = self.file.notes
 
@@ -125,7 +126,7 @@ class Recording(Startable):
         self.keylog = keylog
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, progress: pcap.Progress | None = None) -> Self:
+    def load(cls, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Self:
         """Read a pcap or pcapng file, of whomever. `progress` is told (octets done, octets in all). Raises BadCapture."""
         engine = FileEngine(path, progress)
         comment = engine.file.comment
@@ -191,7 +192,9 @@ class Recording(Startable):
             message = _('The addresses of a saved capture are "names" or "real", not "{given}": choose one of the two.')
             raise BadSetting(message.format(given=addresses))
         named = addresses == "names"
-        pcap.write(path, self.named_frames if named else self.frames, comment=self._remark(named), keylog=self.keylog)
+        pcap_writer.write(
+            path, self.named_frames if named else self.frames, comment=self._remark(named), keylog=self.keylog
+        )
         return Path(path)
 
     def _keep(self, name: str, make: Callable[[], T]) -> T:

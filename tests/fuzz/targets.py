@@ -314,7 +314,7 @@ def _captures() -> tuple[bytes, ...]:
     """Small captures of both kinds, made with our own writer."""
     import tempfile
 
-    from labkit.wire import pcap
+    from labkit.wire import pcap_writer
 
     connection = Connection(1, ("127.0.0.1", 50001), ("127.0.0.1", 25))
     said = (b"220 mail.example\r\n", b"EHLO x\r\n", b"250 OK\r\n", b"QUIT\r\n")
@@ -326,7 +326,7 @@ def _captures() -> tuple[bytes, ...]:
     made = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("a.pcap", "a.pcapng"):
-            pcap.write(Path(folder, name), frames, comment="fuzz", keylog="")
+            pcap_writer.write(Path(folder, name), frames, comment="fuzz", keylog="")
             made.append(Path(folder, name).read_bytes())
     return tuple(made)
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.wire import pcap
+from labkit.wire import pcap, pcap_writer
 from labkit.wire.endpoints import Endpoint
 from labkit.wire.flows import Burst, Flow, Gap, Segment, ServerSigns, Side, Stream, reassemble
 from labkit.wire.frames import Frame
@@ -157,7 +157,7 @@ def check_bursts(flow: Flow) -> None:
 def both(frames: list[Frame], path: Path) -> tuple[Flow, ...]:
     """The flows by the general path, after checking that the fast path finds the same."""
     flows = reassemble(frames)
-    pcap.write(path, frames)
+    pcap_writer.write(path, frames)
     assert reassemble(pcap.read(path).frames) == flows
     return flows
 
@@ -346,7 +346,7 @@ def test_the_same_through_every_link_layer(tmp_path: Path) -> None:
     assert flow.client_stream.data == b"QUIT\r\n"
     assert len(flow.packets) == len(captured)
     # 12 and 14 are numbers that a pcapng should not have, though old captures do
-    pcap.write(tmp_path / "b.pcapng", [frame for frame in captured if frame.link not in (12, 14)])
+    pcap_writer.write(tmp_path / "b.pcapng", [frame for frame in captured if frame.link not in (12, 14)])
     payloads = output_of("tshark", "-r", tmp_path / "b.pcapng", "-T", "fields", "-e", "tcp.payload").split()
     assert payloads == [b"QUIT\r\n".hex()] * (len(captured) - 2)
 

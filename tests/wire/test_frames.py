@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labkit.wire import pcap
+from labkit.wire import pcap_writer
 from labkit.wire.endpoints import RecordedNames
 from labkit.wire.events import Connection, Event, EventKind
 from labkit.wire.flows import Side, reassemble
@@ -71,7 +71,7 @@ def complaints(path: Path) -> list[str]:
 def written(tmp_path: Path) -> Callable[[Sequence[Frame]], Path]:
     def write(frames: Sequence[Frame]) -> Path:
         path = tmp_path / "made.pcapng"
-        pcap.write(path, frames)
+        pcap_writer.write(path, frames)
         return path
 
     return write

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labkit.errors import BadCapture
-from labkit.wire import pcap
+from labkit.wire import pcap, pcap_writer
 from labkit.wire.flows import reassemble
 from labkit.wire.frames import Frame
 from tests.conftest import examples, output_of
@@ -69,7 +69,7 @@ def test_pcap_as_scapy_writes_it(tmp_path: Path, order: str, nano: bool) -> None
 def test_what_is_written_is_what_others_read(tmp_path: Path, suffix: str, unit: int) -> None:
     path = tmp_path / f"a{suffix}"
     frames = [Frame(frame.time // unit * unit, frame.data, frame.length) for frame in FRAMES]
-    pcap.write(path, frames)
+    pcap_writer.write(path, frames)
     assert list(pcap.read(path).frames) == frames
     seen = fields(path, "frame.time_epoch", "frame.cap_len", "frame.len")
     assert [(exact(time), int(size), int(length)) for time, size, length in seen] == [
@@ -81,22 +81,22 @@ def test_what_is_written_is_what_others_read(tmp_path: Path, suffix: str, unit: 
 
 
 def test_microseconds_where_nothing_is_lost(tmp_path: Path) -> None:
-    pcap.write(tmp_path / "a.pcap", [Frame(TIME // 1000 * 1000, b"x" * 60, 60)])
-    pcap.write(tmp_path / "b.pcap", [Frame(TIME, b"x" * 60, 60)])
+    pcap_writer.write(tmp_path / "a.pcap", [Frame(TIME // 1000 * 1000, b"x" * 60, 60)])
+    pcap_writer.write(tmp_path / "b.pcap", [Frame(TIME, b"x" * 60, 60)])
     assert (tmp_path / "a.pcap").read_bytes()[:4] == b"\xd4\xc3\xb2\xa1"
     assert (tmp_path / "b.pcap").read_bytes()[:4] == b"\x4d\x3c\xb2\xa1"
 
 
 @pytest.mark.parametrize("suffix", [".pcap", ".pcapng"])
 def test_no_packets_at_all(tmp_path: Path, suffix: str) -> None:
-    pcap.write(tmp_path / f"a{suffix}", [])
+    pcap_writer.write(tmp_path / f"a{suffix}", [])
     file = pcap.read(tmp_path / f"a{suffix}")
     assert (len(file.frames), file.notes, reassemble(file.frames)) == (0, (), ())
     assert fields(tmp_path / f"a{suffix}", "frame.number") == []
 
 
 def test_frames_behave_like_a_sequence(tmp_path: Path) -> None:
-    pcap.write(tmp_path / "a.pcapng", FRAMES)
+    pcap_writer.write(tmp_path / "a.pcapng", FRAMES)
     frames = pcap.read(tmp_path / "a.pcapng").frames
     assert frames[-1] == FRAMES[-1]
     assert frames[1:3] == FRAMES[1:3]
@@ -110,7 +110,7 @@ def test_frames_behave_like_a_sequence(tmp_path: Path) -> None:
 
 def test_comment_and_key_log_are_kept_and_seen_by_wireshark(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
-    pcap.write(path, FRAMES, comment="recorded by labkit's tap, höchstpersönlich", keylog=KEYLOG)
+    pcap_writer.write(path, FRAMES, comment="recorded by labkit's tap, höchstpersönlich", keylog=KEYLOG)
     file = pcap.read(path)
     assert (file.comment, file.keylog) == ("recorded by labkit's tap, höchstpersönlich", KEYLOG)
     about = output_of("capinfos", path)
@@ -124,14 +124,14 @@ def test_a_key_log_that_is_written_decrypts_in_tshark(tmp_path: Path, shared_cap
     keylog = (shared_captures / "illustrated-tls13_keylog.txt").read_text()
     frames = pcap.read(shared_captures / "illustrated-tls13_capture.pcap").frames
     bare, keyed = tmp_path / "bare.pcapng", tmp_path / "keyed.pcapng"
-    pcap.write(bare, frames)
-    pcap.write(keyed, frames, keylog=keylog)
+    pcap_writer.write(bare, frames)
+    pcap_writer.write(keyed, frames, keylog=keylog)
     assert not any(row[0] for row in fields(bare, "tls.handshake.certificate"))
     assert any(row[0] for row in fields(keyed, "tls.handshake.certificate"))
 
 
 def test_a_key_log_that_editcap_put_in(tmp_path: Path) -> None:
-    pcap.write(tmp_path / "a.pcap", FRAMES)
+    pcap_writer.write(tmp_path / "a.pcap", FRAMES)
     (tmp_path / "keys").write_text(KEYLOG)
     output_of("editcap", "--inject-secrets", f"tls,{tmp_path}/keys", tmp_path / "a.pcap", tmp_path / "b.pcapng")
     file = pcap.read(tmp_path / "b.pcapng")
@@ -141,13 +141,13 @@ def test_a_key_log_that_editcap_put_in(tmp_path: Path) -> None:
 
 def test_links_of_several_kinds(tmp_path: Path) -> None:
     frames = [FRAMES[0], Frame(TIME, FRAMES[1].data[14:], FRAMES[1].length - 14, 101), FRAMES[2]]
-    pcap.write(tmp_path / "a.pcapng", frames)
+    pcap_writer.write(tmp_path / "a.pcapng", frames)
     read = pcap.read(tmp_path / "a.pcapng").frames
     assert list(read) == frames
     assert reassemble(read) == reassemble(frames)
     assert len(reassemble(read)) == 1
     with pytest.raises(BadCapture, match="pcapng"):
-        pcap.write(tmp_path / "a.pcap", frames)
+        pcap_writer.write(tmp_path / "a.pcap", frames)
 
 
 class Blocks:
@@ -246,8 +246,8 @@ def test_every_block_and_option_is_what_tshark_reads(tmp_path: Path, order: str)
 
 
 def test_files_that_mergecap_joins(tmp_path: Path) -> None:
-    pcap.write(tmp_path / "a.pcap", FRAMES[:2])
-    pcap.write(tmp_path / "b.pcapng", FRAMES[2:])
+    pcap_writer.write(tmp_path / "a.pcap", FRAMES[:2])
+    pcap_writer.write(tmp_path / "b.pcapng", FRAMES[2:])
     output_of("mergecap", "-a", "-w", tmp_path / "c.pcapng", tmp_path / "a.pcap", tmp_path / "b.pcapng")
     assert list(pcap.read(tmp_path / "c.pcapng").frames) == FRAMES
 
@@ -263,7 +263,7 @@ def test_a_simple_packet_is_cut_at_the_snap_length(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".pcap", ".pcapng"])
 def test_gzipped(tmp_path: Path, suffix: str) -> None:
-    pcap.write(tmp_path / f"a{suffix}", FRAMES)
+    pcap_writer.write(tmp_path / f"a{suffix}", FRAMES)
     packed = gzip.compress((tmp_path / f"a{suffix}").read_bytes())
     (tmp_path / "a.gz").write_bytes(packed)
     assert list(pcap.read(tmp_path / "a.gz").frames) == FRAMES
@@ -275,7 +275,7 @@ def test_gzipped(tmp_path: Path, suffix: str) -> None:
 
 
 def test_gzip_in_several_members_with_padding(tmp_path: Path) -> None:
-    pcap.write(tmp_path / "a.pcap", FRAMES)
+    pcap_writer.write(tmp_path / "a.pcap", FRAMES)
     content = (tmp_path / "a.pcap").read_bytes()
     (tmp_path / "a.gz").write_bytes(
         gzip.compress(content[:99]) + bytes(5) + gzip.compress(content[99:]) + bytes(200_000)
@@ -296,7 +296,7 @@ def test_a_decompression_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_million_empty_packets_in_a_few_octets_are_not_unpacked(tmp_path: Path) -> None:
-    pcap.write(tmp_path / "few.pcap", [])
+    pcap_writer.write(tmp_path / "few.pcap", [])
     header = (tmp_path / "few.pcap").read_bytes()
     (tmp_path / "few.pcap.gz").write_bytes(gzip.compress(header + bytes(16) * 1000))
     (tmp_path / "many.pcap.gz").write_bytes(gzip.compress(header + bytes(16) * 1_000_000))
@@ -317,7 +317,7 @@ def test_gzip_of_nothing_useful(tmp_path: Path) -> None:
 def test_a_large_file_is_mapped_and_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = [*FRAMES[:3], *(segment(sequence=1001 + at * 700, data=b"%0700d" % at) for at in range(4000))]
     for name in ("a.pcap", "a.pcapng"):
-        pcap.write(tmp_path / name, frames)
+        pcap_writer.write(tmp_path / name, frames)
         whole = reassemble(pcap.read(tmp_path / name).frames)
         (tmp_path / "a.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes(), 1))
         with monkeypatch.context() as patch:
@@ -335,7 +335,7 @@ def test_a_large_file_is_mapped_and_gives_the_same(tmp_path: Path, monkeypatch: 
 def test_a_file_cut_in_mid_packet_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     for suffix, head in ((".pcap", 24), (".pcapng", 0)):
         path = tmp_path / f"a{suffix}"
-        pcap.write(path, FRAMES)
+        pcap_writer.write(path, FRAMES)
         content = path.read_bytes()
         for size in range(head + 4, len(content)):
             file = pcap.parse(path, content[:size])
@@ -352,7 +352,7 @@ def test_a_file_cut_in_mid_packet_is_read_as_far_as_it_goes(tmp_path: Path) -> N
 
 def test_damage_after_the_first_packet_is_a_note(tmp_path: Path) -> None:
     path = tmp_path / "a.pcap"
-    pcap.write(path, FRAMES)
+    pcap_writer.write(path, FRAMES)
     content = path.read_bytes()
     second = 24 + 16 + len(FRAMES[0].data)
     damaged = content[: second + 8] + b"\xff\xff\xff\x7f" + content[second + 12 :]
@@ -416,10 +416,10 @@ def test_too_large_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_cannot_be_saved(tmp_path: Path) -> None:
     for path in (tmp_path / "a.txt", tmp_path / "missing" / "a.pcap"):
         with pytest.raises(BadCapture, match="cannot be saved"):
-            pcap.write(path, FRAMES)
+            pcap_writer.write(path, FRAMES)
     (tmp_path / "a.pcap").mkdir()
     with pytest.raises(BadCapture, match="cannot be saved"):
-        pcap.write(tmp_path / "a.pcap", FRAMES)
+        pcap_writer.write(tmp_path / "a.pcap", FRAMES)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.pcap"]
 
 
@@ -442,7 +442,7 @@ def test_times_that_no_file_holds_are_one_sentence(
     frames = pcap.read(tmp_path / "odd.pcapng").frames
     number = 2 if ticks else 1
     with pytest.raises(BadCapture, match=f"cannot be saved: packet {number} has a time outside 1970 to .*editcap -t"):
-        pcap.write(tmp_path / f"saved.{suffix}", frames)
+        pcap_writer.write(tmp_path / f"saved.{suffix}", frames)
     assert [path.name for path in tmp_path.iterdir()] == ["odd.pcapng"]
 
 
@@ -450,17 +450,17 @@ def test_pcap_ends_in_2106_and_pcapng_in_2554(tmp_path: Path) -> None:
     last = {"pcap": 2**32 * NS - 1, "pcapng": 2**64 - 1}
     for suffix, time in last.items():
         path = tmp_path / f"a.{suffix}"
-        pcap.write(path, [Frame(0, b"x" * 60, 60), Frame(time, b"x" * 60, 60)])
+        pcap_writer.write(path, [Frame(0, b"x" * 60, 60), Frame(time, b"x" * 60, 60)])
         assert [frame.time for frame in pcap.read(path).frames] == [0, time]
         with pytest.raises(BadCapture, match="packet 1 has a time outside"):
-            pcap.write(path, [Frame(time + 1, b"x" * 60, 60)])
+            pcap_writer.write(path, [Frame(time + 1, b"x" * 60, 60)])
 
 
 def test_a_capture_can_be_saved_over_the_file_it_came_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.pcap"
-    pcap.write(path, FRAMES)
+    pcap_writer.write(path, FRAMES)
     monkeypatch.setattr(pcap, "READ_WHOLE", 10)
-    pcap.write(path, pcap.read(path).frames[:2])
+    pcap_writer.write(path, pcap.read(path).frames[:2])
     assert list(pcap.read(path).frames) == FRAMES[:2]
 
 

@@ -204,9 +204,9 @@ def test_load_gives_the_class_that_was_asked(capture, tmp_path):
 
 
 def test_the_comment_of_a_foreign_file_names_nobody(capture, tmp_path):
-    from labkit.wire import pcap
+    from labkit.wire import pcap_writer
 
-    pcap.write(tmp_path / "foreign.pcapng", capture.frames, comment="127.0.0.1 bank.example")
+    pcap_writer.write(tmp_path / "foreign.pcapng", capture.frames, comment="127.0.0.1 bank.example")
     (flow,) = Recording.load(tmp_path / "foreign.pcapng").connections
     assert flow.server.name == flow.client.name == ""
 
