@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from markupsafe import Markup
+
 from labkit.decode.cost import Cost, cost
 from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import Exposure, expose
@@ -18,6 +20,7 @@ from labkit.decode.protocol import Protocol
 from labkit.decode.protocols import PROTOCOLS, by_name
 from labkit.errors import BadKeyLog, BadSetting, expect, is_port
 from labkit.files import KeyLogFile
+from labkit.show.view import View
 from labkit.texts import _
 from labkit.wire.endpoints import NameResolver
 from labkit.wire.flows import ServerSigns
@@ -38,7 +41,7 @@ def _can_be(client: bytes, server: bytes) -> bool:
     return any(known.recognise(client, server, False) for known in PROTOCOLS)
 
 
-class Capture(Recording):
+class Capture(Recording, View):
     """The packets of one experiment, and all that can be seen in them. A context manager around what is recorded."""
 
     signs = ServerSigns(frozenset().union(*(known.ports.in_clear | {known.ports.tls} for known in PROTOCOLS)), _can_be)
@@ -166,7 +169,7 @@ class Capture(Recording):
             engine=self.engine,
             packets=len(self.frames),
             notes=self.notes,
-            conversations=self.flows,
+            dissections=self.flows,
             exposure=self.findings,
             cost=self.cost,
         )
@@ -184,17 +187,9 @@ class Capture(Recording):
         parts = [self.dialogue, self.exposure, *figures, explore(self).exact(), self.explain()]
         return page(title or _("A mail capture"), parts, engine=self.engine, notes=self.notes)
 
-    def __repr__(self) -> str:
-        return self.text()
-
-    def _repr_html_(self) -> str:
-        return self.dialogue.html()
-
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Both faces; the engine goes into the metadata, because outputs are the same under every engine."""
-        return {"text/plain": self.text(), "text/html": self._repr_html_()}, {"labkit": {"engine": self.engine}}
+    def body(self) -> Markup:
+        """The dialogue in HTML."""
+        return self.dialogue.body()
 
     def _dissect(self) -> tuple[Dissection, ...]:
         flows = tuple(

@@ -8,16 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from labkit.capture import Capture
 from labkit.errors import BadSetting
 from labkit.mail.policy import Policy, resolve
 from labkit.mail.sample import sample_message
 from labkit.provider import Provider
-from labkit.show.comparison import TEXT_WIDTH, ComparisonView, Session
+from labkit.show.comparison import TEXT_WIDTH, ComparisonView, ShownSession
 from labkit.show.figure import Figure
 from labkit.show.ladder import Ladder
 from labkit.show.page import page
 from labkit.show.strip import Strip
+from labkit.show.view import View
 from labkit.texts import _
 
 # The article's four situations.
@@ -32,9 +35,9 @@ class Exchange:
     capture: Capture
 
     @property
-    def session(self) -> Session:
+    def session(self) -> ShownSession:
         """As `show` takes it."""
-        return Session(self.policy.title, self.capture.flows, self.capture.findings, self.capture.cost)
+        return ShownSession(self.policy.title, self.capture.flows, self.capture.findings, self.capture.cost)
 
 
 def exchange(policy: Policy | str, *, engine: str = "auto") -> Exchange:
@@ -46,7 +49,7 @@ def exchange(policy: Policy | str, *, engine: str = "auto") -> Exchange:
     return Exchange(provider.policy, capture)
 
 
-class Comparison:
+class Comparison(View):
     """The same exchange under several policies, side by side."""
 
     def __init__(self, exchanges: tuple[Exchange, ...]) -> None:
@@ -59,7 +62,7 @@ class Comparison:
         return self.exchanges[0].capture.engine
 
     @property
-    def _sessions(self) -> tuple[Session, ...]:
+    def _sessions(self) -> tuple[ShownSession, ...]:
         return tuple(item.session for item in self.exchanges)
 
     @property
@@ -97,17 +100,8 @@ class Comparison:
         parts = [ComparisonView(self._sessions, exact=True), self.ladder(), self.strip()]
         return page(_("Mail on the wire, side by side"), parts, engine=self.engine)
 
-    def __repr__(self) -> str:
-        return self.text()
-
-    def _repr_html_(self) -> str:
-        return self.view.html()
-
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Both faces; the engine goes into the metadata, because outputs are the same under every engine."""
-        return {"text/plain": self.text(), "text/html": self._repr_html_()}, {"labkit": {"engine": self.engine}}
+    def body(self) -> Markup:
+        return self.view.body()
 
 
 def compare(*policies: Policy | str, engine: str = "auto") -> Comparison:

@@ -79,7 +79,7 @@ def test_both_engines_record_the_same(policy: str) -> None:
 def test_its_faces_are_the_same_in_every_run(comparison: labkit.Comparison) -> None:
     again = compare(engine="tap")
     assert repr(comparison) == repr(again)
-    assert comparison._repr_html_() == again._repr_html_()
+    assert comparison.html() == again.html()
     assert comparison.ladder().html() == again.ladder().html()
     assert comparison.strip().html() == again.strip().html()
 

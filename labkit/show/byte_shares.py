@@ -30,9 +30,9 @@ class ByteShare:
         return self.style.name == Visibility.HANDSHAKE
 
 
-def byte_shares(conversations: Iterable[Dissection]) -> tuple[ByteShare, ...]:
+def byte_shares(dissections: Iterable[Dissection]) -> tuple[ByteShare, ...]:
     """All bytes of some conversations; neighbours that look alike are one share."""
-    pieces = (piece for conversation in conversations for piece in _pieces(conversation))
+    pieces = (piece for dissection in dissections for piece in _pieces(dissection))
     return tuple(
         ByteShare(alike, sum(piece.size for piece in group)) for alike, group in groupby(pieces, attrgetter("style"))
     )
@@ -47,19 +47,19 @@ def payload(found: Iterable[ByteShare]) -> str:
     return f"{total:,}"
 
 
-def _pieces(conversation: Dissection) -> Iterator[ByteShare]:
+def _pieces(dissection: Dissection) -> Iterator[ByteShare]:
     """A line of TLS as a whole; of any other line each innermost span."""
-    secret = application_data(conversation)
-    spans = {Side.CLIENT: _Ahead(conversation.client_spans), Side.SERVER: _Ahead(conversation.server_spans)}
+    secret = application_data(dissection)
+    spans = {Side.CLIENT: _Ahead(dissection.client_spans), Side.SERVER: _Ahead(dissection.server_spans)}
     told = 0
-    for line in conversation.lines:
+    for line in dissection.lines:
         told += line.end - line.start
         if line.kind is LineKind.TLS:
             hidden = (line.side, line.start) in secret
             yield ByteShare(style(Visibility.HIDDEN if hidden else Visibility.HANDSHAKE), line.end - line.start)
         else:
             yield from _inside(line, spans[line.side])
-    flow = conversation.flow
+    flow = dissection.flow
     if untold := len(flow.client_stream.data) + len(flow.server_stream.data) - told:
         yield ByteShare(STYLES[PROTOCOL], untold)
 

@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from labkit.show.sheet import BOLD, END, MIDDLE, MISSING, SANS, START, WIRE, Area, Line, Sheet, Text
+from labkit.show.sheet import BOLD, END, MIDDLE, MISSING, SANS, START, WIRE, Area, Label, Sheet, Stroke
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -65,13 +65,13 @@ def _drawn(sheet: Sheet) -> "Figure":
     return figure
 
 
-def _artists(stroke: Text | Line | Area) -> "Iterator[Artist]":
+def _artists(stroke: Label | Stroke | Area) -> "Iterator[Artist]":
     from matplotlib.lines import Line2D
     from matplotlib.patches import Polygon
-    from matplotlib.text import Text as Label
+    from matplotlib.text import Text
 
-    if isinstance(stroke, Text):
-        yield Label(
+    if isinstance(stroke, Label):
+        yield Text(
             stroke.x,
             stroke.y,
             "".join(letter if ord(letter) in _letters(stroke.face) else MISSING for letter in stroke.words),
@@ -82,7 +82,7 @@ def _artists(stroke: Text | Line | Area) -> "Iterator[Artist]":
             verticalalignment="baseline",
             parse_math=False,
         )
-    elif isinstance(stroke, Line):
+    elif isinstance(stroke, Stroke):
         xs, ys = zip(*stroke.points, strict=True)
         line = Line2D(xs, ys, color=stroke.paint.value, linewidth=stroke.width, solid_capstyle="butt")
         if stroke.dashes:

@@ -33,26 +33,26 @@ HTML_GROUPS = 60  # groups of a conversation in a column
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class ShownSession:
     """One exchange under one policy. title: the policy's title; exposure: what the conversations give away."""
 
     title: str
-    conversations: tuple[Dissection, ...]
+    dissections: tuple[Dissection, ...]
     exposure: Exposure
     cost: Cost
 
     def part(self, service: Service) -> Exposure:
         """What the conversations of this service give away."""
-        return expose(conversation for conversation in self.conversations if conversation.protocol.service is service)
+        return expose(dissection for dissection in self.dissections if dissection.protocol.service is service)
 
 
 class SideBySide(View):
     """The dialogues in columns, each group in one line. width: terminal columns of the text."""
 
-    def __init__(self, sessions: Sequence[Session], *, width: int = TEXT_WIDTH) -> None:
+    def __init__(self, sessions: Sequence[ShownSession], *, width: int = TEXT_WIDTH) -> None:
         self.title = _("What was said, side by side")
         self.sessions = tuple(sessions)
-        self.columns = tuple(tuple(parts(session.conversations)) for session in sessions)
+        self.columns = tuple(tuple(parts(session.dissections)) for session in sessions)
         self._width = width
 
     @property
@@ -110,7 +110,7 @@ class ExposureMatrix(View):
     width: terminal columns of the text.
     """
 
-    def __init__(self, sessions: Sequence[Session], *, width: int = TEXT_WIDTH) -> None:
+    def __init__(self, sessions: Sequence[ShownSession], *, width: int = TEXT_WIDTH) -> None:
         self.title = _("What somebody on the way learns")
         self._width = width
         self.policies = [session.title for session in sessions]
@@ -151,7 +151,7 @@ def _styles(exposures: Sequence[Exposure], fact: Fact) -> list[Style]:
 class CostTable(View):
     """What each policy costs. exact: with packets and all bytes, which differ from machine to machine."""
 
-    def __init__(self, sessions: Sequence[Session], *, exact: bool = False) -> None:
+    def __init__(self, sessions: Sequence[ShownSession], *, exact: bool = False) -> None:
         self.title = _("What it costs")
         self.columns = [_("Policy"), _("Connections"), _("Round trips"), _("Bytes")]
         if exact:
@@ -165,12 +165,12 @@ class CostTable(View):
         return render("cost.html", {"title": self.title, "columns": self.columns, "rows": self.rows})
 
 
-def _cost_row(session: Session, *, exact: bool) -> list[str]:
+def _cost_row(session: ShownSession, *, exact: bool) -> list[str]:
     cost = session.cost
     row = [session.title, f"{cost.connections:,}", f"{cost.round_trips:,}"]
     if exact:
         return [*row, f"{cost.packets:,}", f"{cost.bytes:,}"]
-    return [*row, payload(byte_shares(session.conversations))]
+    return [*row, payload(byte_shares(session.dissections))]
 
 
 class ComparisonView(View):
@@ -180,7 +180,7 @@ class ComparisonView(View):
     columns.
     """
 
-    def __init__(self, sessions: Sequence[Session], *, exact: bool = False, width: int = TEXT_WIDTH) -> None:
+    def __init__(self, sessions: Sequence[ShownSession], *, exact: bool = False, width: int = TEXT_WIDTH) -> None:
         self.title = _("{count} sessions side by side").format(count=len(sessions))
         self.sessions = tuple(sessions)
         self.dialogue = SideBySide(sessions, width=width)

@@ -17,7 +17,7 @@ from labkit.wire.flows import Side
 
 TEXT_LINES = 25  # lines of a conversation in text
 TEXT_WIDTH = 100  # columns
-CONVERSATIONS = 40  # conversations that are shown
+DISSECTIONS = 40  # conversations that are shown
 HTML_GROUPS = 300  # groups of a conversation in HTML
 HTML_FOLDED = 400  # lines inside one fold
 HTML_LINES = 4000  # lines of all conversations in HTML, in folds and out of them
@@ -39,28 +39,28 @@ def name_of(endpoint: Endpoint) -> str:
     return glimpse(endpoint.name or endpoint.address, LONGEST_NAME)
 
 
-def protocol_of(conversation: Dissection) -> str:
+def protocol_of(dissection: Dissection) -> str:
     """The protocol's name for people."""
-    return conversation.protocol.label or _("unknown protocol")
+    return dissection.protocol.label or _("unknown protocol")
 
 
-def ends_of(conversation: Dissection) -> str:
+def ends_of(dissection: Dissection) -> str:
     """Between whom the conversation is."""
-    return f"{name_of(conversation.flow.client)} → {name_of(conversation.flow.server)}"
+    return f"{name_of(dissection.flow.client)} → {name_of(dissection.flow.server)}"
 
 
-def title_of(conversation: Dissection) -> str:
+def title_of(dissection: Dissection) -> str:
     """A conversation in a few words: protocol and both ends."""
-    return f"{protocol_of(conversation)}  {ends_of(conversation)}"
+    return f"{protocol_of(dissection)}  {ends_of(dissection)}"
 
 
-def with_opened(conversations: Iterable[Dissection]) -> Iterator[tuple[str, Dissection]]:
+def with_opened(dissections: Iterable[Dissection]) -> Iterator[tuple[str, Dissection]]:
     """The conversations that are shown, with their titles, and after each what a key log opened of it."""
-    for conversation in islice(conversations, CONVERSATIONS):
-        yield title_of(conversation), conversation
-        if conversation.opened:
+    for dissection in islice(dissections, DISSECTIONS):
+        yield title_of(dissection), dissection
+        if dissection.opened:
             title = _("{title}, inside TLS: only the two ends can read this")
-            yield title.format(title=title_of(conversation)), conversation.opened
+            yield title.format(title=title_of(dissection)), dissection.opened
 
 
 def more_connections(count: int) -> str:
@@ -68,26 +68,26 @@ def more_connections(count: int) -> str:
     return _("… {count:,} more connections, in the capture").format(count=count) if count > 0 else ""
 
 
-def parts(conversations: Sequence[Dissection]) -> Iterator[ShownConversation]:
+def parts(dissections: Sequence[Dissection]) -> Iterator[ShownConversation]:
     """The conversations, ready to be shown."""
     room = HTML_LINES
-    for title, conversation in with_opened(conversations):
-        part, room = _part(title, conversation, room)
+    for title, dissection in with_opened(dissections):
+        part, room = _part(title, dissection, room)
         yield part
-    if more := more_connections(len(conversations) - CONVERSATIONS):
+    if more := more_connections(len(dissections) - DISSECTIONS):
         yield ShownConversation(more, more, ())
 
 
-def _part(title: str, conversation: Dissection, room: int) -> tuple[ShownConversation, int]:
+def _part(title: str, dissection: Dissection, room: int) -> tuple[ShownConversation, int]:
     """As many groups as there is room for, in lines, and the room that is left."""
-    found = groups(conversation)
+    found = groups(dissection)
     lines = accumulate(
         (len(group.rows) + min(len(group.folded), HTML_FOLDED) for group in found[:HTML_GROUPS]), initial=0
     )
     taken = list(takewhile(lambda count: count <= room, lines))
     kept = len(taken) - 1
     left_out = beyond(sum(len(group.rows) for group in found[kept:])) if found[kept:] else ""
-    return ShownConversation(title, protocol_of(conversation), found[:kept], left_out), room - taken[-1]
+    return ShownConversation(title, protocol_of(dissection), found[:kept], left_out), room - taken[-1]
 
 
 def beyond(count: int) -> str:
@@ -103,15 +103,15 @@ def sides() -> dict[Side, str]:
 class Dialogue(View):
     """The dialogue of some conversations. whole: the text goes on where it would stop for a notebook."""
 
-    def __init__(self, conversations: Sequence[Dissection], *, whole: bool = False) -> None:
+    def __init__(self, dissections: Sequence[Dissection], *, whole: bool = False) -> None:
         self.title = _("Dialogue")
-        self.conversations = tuple(conversations)
+        self.dissections = tuple(dissections)
         self._most = HTML_GROUPS * SHORT if whole else TEXT_LINES
-        self.parts = tuple(parts(conversations))
+        self.parts = tuple(parts(dissections))
 
     def whole(self) -> "Dialogue":
         """The same with a text that goes on where it would stop for a notebook: for a terminal."""
-        return Dialogue(self.conversations, whole=True)
+        return Dialogue(self.dissections, whole=True)
 
     @property
     def styles(self) -> tuple[Style, ...]:

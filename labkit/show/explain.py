@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from labkit.decode.dissection import Dissection, Handshake
 from labkit.decode.spans import Span
-from labkit.show.dialogue import CONVERSATIONS, more_connections, nothing, sides, with_opened
+from labkit.show.dialogue import DISSECTIONS, more_connections, nothing, sides, with_opened
 from labkit.show.marks import Style, legend, style
 from labkit.show.safe import block, fit, glimpse, pad, visible
 from labkit.show.view import View, render
@@ -68,11 +68,11 @@ class _Budget:
 class Explanation(View):
     """Every byte of some conversations, as trees."""
 
-    def __init__(self, conversations: Sequence[Dissection]) -> None:
+    def __init__(self, dissections: Sequence[Dissection]) -> None:
         self.title = _("Every byte explained")
         budget = _Budget(HTML_SPANS)
-        trees = [_tree(title, conversation, budget) for title, conversation in _with_handshakes(conversations)]
-        more = more_connections(len(conversations) - CONVERSATIONS)
+        trees = [_tree(title, dissection, budget) for title, dissection in _with_handshakes(dissections)]
+        more = more_connections(len(dissections) - DISSECTIONS)
         self.trees = (*trees, *([Tree(more, (), "")] if more else []))
 
     @property
@@ -101,37 +101,37 @@ class Explanation(View):
         return render("explain.html", values | {"nothing": nothing()})
 
 
-def _with_handshakes(conversations: Sequence[Dissection]) -> Iterator[tuple[str, Dissection | Handshake]]:
+def _with_handshakes(dissections: Sequence[Dissection]) -> Iterator[tuple[str, Dissection | Handshake]]:
     """The conversations with what a key log opened of them, the encrypted part of the handshake among it."""
-    for title, conversation in with_opened(conversations):
-        yield title, conversation
-        if conversation.opened_handshake:
+    for title, dissection in with_opened(dissections):
+        yield title, dissection
+        if dissection.opened_handshake:
             words = _("{title}, the handshake inside TLS: only the two ends can read this")
-            yield words.format(title=title), conversation.opened_handshake
+            yield words.format(title=title), dissection.opened_handshake
 
 
-def _tree(title: str, conversation: Dissection | Handshake, budget: _Budget) -> Tree:
+def _tree(title: str, dissection: Dissection | Handshake, budget: _Budget) -> Tree:
     nodes = []
     refused = budget.refused
-    for side, span in in_order(conversation):
-        node = _node(conversation.flow.stream(side).data, span, budget)
+    for side, span in in_order(dissection):
+        node = _node(dissection.flow.stream(side).data, span, budget)
         if node:
             nodes.append((side, node))
     left = budget.refused - refused
     return Tree(title, tuple(nodes), _("… {count:,} more spans, in the capture").format(count=left) if left else "")
 
 
-def in_order(conversation: Dissection | Handshake) -> Iterator[tuple[Side, Span]]:
+def in_order(dissection: Dissection | Handshake) -> Iterator[tuple[Side, Span]]:
     """The outermost spans of both sides, in the order of the wire: by the burst that brought their first byte."""
-    both = (_numbered(conversation, side) for side in (Side.CLIENT, Side.SERVER))
+    both = (_numbered(dissection, side) for side in (Side.CLIENT, Side.SERVER))
     for _burst, side, span in merge(*both, key=lambda entry: entry[0]):
         yield side, span
 
 
-def _numbered(conversation: Dissection | Handshake, side: Side) -> Iterator[tuple[int, Side, Span]]:
-    bursts = [(burst.start, number) for number, burst in enumerate(conversation.flow.bursts) if burst.side is side]
+def _numbered(dissection: Dissection | Handshake, side: Side) -> Iterator[tuple[int, Side, Span]]:
+    bursts = [(burst.start, number) for number, burst in enumerate(dissection.flow.bursts) if burst.side is side]
     starts = [start for start, _number in bursts]
-    for span in conversation.spans(side):
+    for span in dissection.spans(side):
         index = bisect_right(starts, span.start) - 1
         yield bursts[index][1] if index >= 0 else -1, side, span
 

@@ -49,7 +49,7 @@ class Explorable(Protocol):
     def explain(self) -> Explanation: ...
 
 
-class Entry(NamedTuple):
+class ListEntry(NamedTuple):
     """One row of a list. number: 1-based. time: seconds after the first, where it is told. length: octets."""
 
     number: int
@@ -61,7 +61,7 @@ class Entry(NamedTuple):
     info: str
 
 
-class Part(NamedTuple):
+class Section(NamedTuple):
     """Octets [start, end) of an entry that belong together. first: the number of the first of them, counted from 0."""
 
     title: str
@@ -74,7 +74,7 @@ class Contents(NamedTuple):
     """What an entry holds. spans: they tile the octets. left_out: octets that are not here."""
 
     octets: bytes
-    parts: tuple[Part, ...]
+    parts: tuple[Section, ...]
     spans: tuple[Span, ...]
     left_out: int
 
@@ -86,7 +86,7 @@ class Exploration(ABC):
 
     @property
     @abstractmethod
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[ListEntry, ...]:
         """The list."""
 
     @abstractmethod
@@ -110,17 +110,17 @@ class Bursts(Exploration):
             self.note = _("The first {shown:,} bursts.").format(shown=ENTRIES)
 
     @cached_property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[ListEntry, ...]:
         """The list; a burst is numbered within its flow, as the exposure's "where" counts."""
         return tuple(self._entry(*each) for each in self._bursts)
 
-    def _entry(self, dissection: Dissection, number: int, burst: Burst) -> Entry:
+    def _entry(self, dissection: Dissection, number: int, burst: Burst) -> ListEntry:
         ends = name_of(dissection.flow.client), name_of(dissection.flow.server)
         source, target = ends if burst.side is Side.CLIENT else reversed(ends)
         lines, length = self._lines[id(dissection), burst.side], burst.end - burst.start
         first, end = (bisect_left(lines, position, key=attrgetter("start")) for position in (burst.start, burst.end))
         protocol = _protocol(dissection, window(dissection.spans(burst.side), burst.start, burst.start + 1, 0))
-        return Entry(number, "", source, target, protocol, length, _words(lines[first:end], length))
+        return ListEntry(number, "", source, target, protocol, length, _words(lines[first:end], length))
 
     @cached_property
     def _lines(self) -> Mapping[tuple[int, Side], list[Line]]:
@@ -137,7 +137,7 @@ class Bursts(Exploration):
         octets = dissection.flow.stream(burst.side).data[burst.start : end]
         title = _("What the client sent") if burst.side is Side.CLIENT else _("What the server sent")
         spans = window(dissection.spans(burst.side), burst.start, end, -burst.start)
-        return Contents(octets, (Part(title, 0, len(octets), burst.start),), spans, burst.end - end)
+        return Contents(octets, (Section(title, 0, len(octets), burst.start),), spans, burst.end - end)
 
 
 class _Carried(NamedTuple):
@@ -165,7 +165,7 @@ class Packets(Exploration):
         return next(iter(dissection.flow.packets), 0) <= len(self._frames)
 
     @cached_property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[ListEntry, ...]:
         """The list; packets are numbered as Wireshark counts."""
         return tuple(self._entry(number, frame) for number, frame in enumerate(self._frames, 1))
 
@@ -173,24 +173,24 @@ class Packets(Exploration):
         frame, carried = self._frames[index], self._carried.get(index + 1, ())
         octets = frame.data[:OCTETS]
         spans = window(_with_streams(frame, carried), 0, OCTETS, 0)
-        parts = [Part(_("The packet"), 0, len(octets), 0)]
+        parts = [Section(_("The packet"), 0, len(octets), 0)]
         left_out, room = len(frame.data) - len(octets), OCTETS
         for entry in (entry for entry in carried if entry.opened):
             start, end = len(octets), min(entry.end, entry.start + room)
             spans += window(entry.dissection.spans(entry.side), entry.start, end, start - entry.start)
             octets += entry.dissection.flow.stream(entry.side).data[entry.start : end]
-            parts.append(Part(_("Inside TLS, opened with the keys"), start, len(octets), entry.start))
+            parts.append(Section(_("Inside TLS, opened with the keys"), start, len(octets), entry.start))
             left_out += entry.end - end
             room -= end - entry.start
         return Contents(octets, tuple(parts), spans, left_out)
 
-    def _entry(self, number: int, frame: Frame) -> Entry:
+    def _entry(self, number: int, frame: Frame) -> ListEntry:
         spans = frame_spans(frame)
         fields = {child.field: child.value for span in spans for child in span.children}
         carried = self._carried.get(number, ())
         seconds = (frame.time - self._frames[0].time) / 1e9
         lines = self._lines.get(number, ())
-        return Entry(
+        return ListEntry(
             number,
             f"{seconds:.6f}",
             self._end(fields, _SOURCES, "tcp.source_port") or fields.get("ethernet.source", ""),

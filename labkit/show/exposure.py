@@ -33,19 +33,19 @@ def fact_name(fact: Fact) -> str:
     return _(fact.value)
 
 
-def where(finding: Finding, conversation: Dissection | None = None) -> str:
+def where(finding: Finding, dissection: Dissection | None = None) -> str:
     """The bytes that gave a fact away, told so that it repeats everywhere: by burst and by position within the stream.
 
-    conversation: the one that the finding is about. Positions count from 0, and the last one is included; inside TLS
+    dissection: the one that the finding is about. Positions count from 0, and the last one is included; inside TLS
     they are not told, because they depend on the size of the handshake.
     """
     if finding.side is None or finding.start is None or finding.end is None:
         return ""
-    protocol = conversation.protocol if conversation else UNKNOWN
+    protocol = dissection.protocol if dissection else UNKNOWN
     side = _("client") if finding.side is Side.CLIENT else _("server")
     values = {"protocol": protocol.label or _("flow {number}").format(number=finding.flow), "side": side}
     values |= {"burst": str(finding.burst), "first": f"{finding.start:,}", "last": f"{finding.end - 1:,}"}
-    session = conversation.session if conversation else None
+    session = dissection.session if dissection else None
     if session and finding.end > (session.client_start if finding.side is Side.CLIENT else session.server_start):
         return _("{protocol} {side}, burst {burst}").format(**values)
     if finding.end - finding.start == 1:
@@ -56,13 +56,13 @@ def where(finding: Finding, conversation: Dissection | None = None) -> str:
 class ExposureTable(View, Mapping[Fact, Finding]):
     """The exposure of one capture: a table, and a mapping from each fact to its finding.
 
-    conversations: those it was computed from, so that "where" can name their protocols.
+    dissections: those it was computed from, so that "where" can name their protocols.
     """
 
-    def __init__(self, exposure: Exposure, conversations: Sequence[Dissection] = ()) -> None:
+    def __init__(self, exposure: Exposure, dissections: Sequence[Dissection] = ()) -> None:
         self.title = _("What somebody on the way learns")
         self._exposure = exposure
-        self.rows = tuple(_rows(exposure, conversations))
+        self.rows = tuple(_rows(exposure, dissections))
 
     def __getitem__(self, fact: Fact) -> Finding:
         return self._exposure[fact]
@@ -82,8 +82,8 @@ class ExposureTable(View, Mapping[Fact, Finding]):
         return render("exposure.html", {"title": self.title, "rows": self.rows})
 
 
-def _rows(exposure: Exposure, conversations: Sequence[Dissection]) -> Iterator[FactRow]:
-    by_flow = {conversation.flow.number: conversation for conversation in conversations}
+def _rows(exposure: Exposure, dissections: Sequence[Dissection]) -> Iterator[FactRow]:
+    by_flow = {dissection.flow.number: dissection for dissection in dissections}
     for fact in Fact:
         finding = exposure.get(fact)
         if finding is not None:

@@ -11,7 +11,7 @@ import os
 from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -36,7 +36,12 @@ class Figure(View):
 
     def __init__(self, engine: str = "") -> None:
         """engine: what made the packets shown; it is told in saved files and in the output's metadata only."""
-        self.engine = engine
+        self._engine = engine
+
+    @property
+    def engine(self) -> str:
+        """What made the packets shown."""
+        return self._engine
 
     @property
     @abstractmethod
@@ -81,12 +86,6 @@ class Figure(View):
         data = base64.b64encode(self.svg).decode("ascii")
         image = render("image.html", {"alt": self.alt, "data": data})
         return str(render("view.html", {"body": self._framed(image)}))
-
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Both faces; the engine goes into the metadata, because outputs are the same under every engine."""
-        return super()._repr_mimebundle_()[0], {"labkit": {"engine": self.engine}}
 
     def _framed(self, picture: Markup) -> Markup:
         return render("figure.html", {"picture": picture, "title": self.title, "words": self.text().split("\n")})

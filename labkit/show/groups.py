@@ -64,22 +64,22 @@ class Group:
     records: int = 0
 
 
-def groups(conversation: Dissection) -> tuple[Group, ...]:
+def groups(dissection: Dissection) -> tuple[Group, ...]:
     """The conversation's lines, gathered into groups, in the order of the wire."""
-    secret = application_data(conversation)
-    grouped = groupby(conversation.lines, _belongs(conversation, secret))
+    secret = application_data(dissection)
+    grouped = groupby(dissection.lines, _belongs(dissection, secret))
     return tuple(_group(tuple(lines), secret) for _key, lines in grouped)
 
 
-def application_data(conversation: Dissection) -> frozenset[tuple[Side, int]]:
+def application_data(dissection: Dissection) -> frozenset[tuple[Side, int]]:
     """Side and start of the TLS records that carry mail, as far as an eavesdropper can infer; all others set TLS up."""
-    records = conversation.session.records if conversation.session else ()
+    records = dissection.session.records if dissection.session else ()
     return frozenset((record.side, record.start) for record in records if record.application)
 
 
-def _belongs(conversation: Dissection, secret: frozenset[tuple[Side, int]]) -> Callable[[Line], object]:
+def _belongs(dissection: Dissection, secret: frozenset[tuple[Side, int]]) -> Callable[[Line], object]:
     """What lines of one group have in common."""
-    replies = [reply.start for reply in conversation.replies]
+    replies = [reply.start for reply in dissection.replies]
 
     def key(line: Line) -> object:
         if line.kind in {LineKind.MESSAGE, LineKind.LISTING}:

@@ -10,7 +10,7 @@ from itertools import groupby
 from math import fsum
 
 from labkit.decode.dissection import Dissection, LineKind
-from labkit.show.comparison import Session
+from labkit.show.comparison import ShownSession
 from labkit.show.dialogue import ends_of, more_connections, protocol_of, title_of
 from labkit.show.figure import Figure
 from labkit.show.groups import TELLING, Group, groups
@@ -61,9 +61,9 @@ class Lane:
     parts: tuple[LanePart, ...]
 
 
-def steps(conversation: Dissection) -> tuple[Step, ...]:
+def steps(dissection: Dissection) -> tuple[Step, ...]:
     """The arrows of a conversation."""
-    found = groups(conversation)
+    found = groups(dissection)
     largest = max((group.size for group in found if group.records), default=0)
 
     def sort(group: Group) -> str:
@@ -100,10 +100,10 @@ def _word(group: Group) -> str:
 class Ladder(Figure):
     """Lanes side by side, one for each session; a capture's conversations are one lane. engine: what made the packets."""
 
-    def __init__(self, shown: Sequence[Session] | Sequence[Dissection], *, engine: str = "") -> None:
+    def __init__(self, shown: Sequence[ShownSession] | Sequence[Dissection], *, engine: str = "") -> None:
         super().__init__(engine)
         self.title = _("Who says what, and who else can read it")
-        self.lanes = tuple(Lane(title, tuple(_parts(conversations))) for title, conversations in _titled(shown))
+        self.lanes = tuple(Lane(title, tuple(_parts(dissections))) for title, dissections in _titled(shown))
         count = max(len(self.lanes), 1)
         self.width = 10.5 if count > 1 else 7.0
         self._lane = (self.width - 2 * EDGE - BETWEEN * (count - 1)) / count
@@ -202,20 +202,20 @@ def _in_words(found: Iterable[Step]) -> str:
     return "; ".join(f"{arrows[step.side]} {step.style.mark} {fit(visible(step.words), WORDS)}" for step in found)
 
 
-def _titled(shown: Sequence[Session] | Sequence[Dissection]) -> Iterator[tuple[str, tuple[Dissection, ...]]]:
+def _titled(shown: Sequence[ShownSession] | Sequence[Dissection]) -> Iterator[tuple[str, tuple[Dissection, ...]]]:
     """A title and the conversations of each session; those of one capture are one session."""
     alone = tuple(item for item in shown if isinstance(item, Dissection))
     if alone:
-        ends = {ends_of(conversation) for conversation in alone}
+        ends = {ends_of(dissection) for dissection in alone}
         yield ends.pop() if len(ends) == 1 else _("{count:,} connections").format(count=len(alone)), alone
     for item in shown:
-        if isinstance(item, Session):
-            yield item.title, item.conversations
+        if isinstance(item, ShownSession):
+            yield item.title, item.dissections
 
 
-def _parts(conversations: Sequence[Dissection]) -> Iterator[LanePart]:
-    name = protocol_of if len(set(map(ends_of, conversations))) == 1 else title_of
-    for conversation in conversations[:PARTS]:
-        yield LanePart(name(conversation), steps(conversation))
-    if more := more_connections(len(conversations) - PARTS):
+def _parts(dissections: Sequence[Dissection]) -> Iterator[LanePart]:
+    name = protocol_of if len(set(map(ends_of, dissections))) == 1 else title_of
+    for dissection in dissections[:PARTS]:
+        yield LanePart(name(dissection), steps(dissection))
+    if more := more_connections(len(dissections) - PARTS):
         yield LanePart(more, ())

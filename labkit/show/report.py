@@ -11,26 +11,26 @@ from labkit.decode.dissection import Dissection
 from labkit.decode.exposure import Exposure
 
 
-def _dialogue(conversation: Dissection) -> dict[str, Any]:
+def _dialogue(dissection: Dissection) -> dict[str, Any]:
     return {
         "commands": [
             {"verb": command.verb, "argument": command.argument, "packet": command.packet}
-            for command in conversation.commands
+            for command in dissection.commands
         ],
-        "replies": [{"code": reply.code, "text": reply.text, "packet": reply.packet} for reply in conversation.replies],
+        "replies": [{"code": reply.code, "text": reply.text, "packet": reply.packet} for reply in dissection.replies],
     }
 
 
-def _flow(conversation: Dissection) -> dict[str, Any]:
-    tls = conversation.tls
+def _flow(dissection: Dissection) -> dict[str, Any]:
+    tls = dissection.tls
     return {
-        "client": str(conversation.flow.client),
-        "server": str(conversation.flow.server),
-        "protocol": conversation.protocol.name,
-        **_dialogue(conversation),
+        "client": str(dissection.flow.client),
+        "server": str(dissection.flow.server),
+        "protocol": dissection.protocol.name,
+        **_dialogue(dissection),
         "tls": tls
         and {"version": tls.version, "cipher": tls.cipher, "server_name": tls.server_name, "started": tls.started},
-        "opened": conversation.opened and _dialogue(conversation.opened),
+        "opened": dissection.opened and _dialogue(dissection.opened),
     }
 
 
@@ -51,7 +51,7 @@ def report(
     engine: str,
     packets: int,
     notes: Sequence[str],
-    conversations: Iterable[Dissection],
+    dissections: Iterable[Dissection],
     exposure: Exposure,
     cost: Cost,
 ) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def report(
         "engine": engine,
         "packets": packets,
         "notes": list(notes),
-        "flows": [_flow(conversation) for conversation in conversations],
+        "flows": [_flow(dissection) for dissection in dissections],
         "exposure": _exposure(exposure),
         "cost": {
             "connections": cost.connections,

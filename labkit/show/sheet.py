@@ -37,7 +37,7 @@ HATCHING = (1.0, 3.5)  # points of a line and of the gap after it
 Point = tuple[float, float]
 
 
-class Text(NamedTuple):
+class Label(NamedTuple):
     """Words; (x, y): where their baseline starts, has its middle or ends. size: points. length: inches."""
 
     x: float
@@ -50,7 +50,7 @@ class Text(NamedTuple):
     length: float
 
 
-class Line(NamedTuple):
+class Stroke(NamedTuple):
     """A line through points. width: points. dashes: points on and off; none for a line without gaps."""
 
     points: tuple[Point, ...]
@@ -71,7 +71,7 @@ class Sheet:
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
-        self.strokes: list[Text | Line | Area] = []
+        self.strokes: list[Label | Stroke | Area] = []
         self.box(0, 0, width, height, fill=PAPER)
 
     def text(
@@ -92,7 +92,7 @@ class Sheet:
         if shown.strip():
             # DejaVu's letters stand 0.76 of its size high and go 0.236 below the line.
             y += 0.26 * size * POINT if centred else 0
-            self.strokes.append(Text(x, y, shown, face, size, paint, anchor, measure(shown, face, size)))
+            self.strokes.append(Label(x, y, shown, face, size, paint, anchor, measure(shown, face, size)))
 
     def mark(self, x: float, y: float, style: Style, *, size: float = 10) -> None:
         """A style's mark on its colour, its middle at (x, y)."""
@@ -103,7 +103,7 @@ class Sheet:
 
     def line(self, *points: Point, paint: Paint = FAINT, width: float = 1) -> None:
         """A line through points; width in points."""
-        self.strokes.append(Line(points, paint, width))
+        self.strokes.append(Stroke(points, paint, width))
 
     def box(
         self,
@@ -121,9 +121,9 @@ class Sheet:
         self.strokes.append(Area(corners, fill))
         if edge and hatched:
             middle = y + height / 2
-            self.strokes.append(Line(((x, middle), (x + width, middle)), edge, height / POINT, HATCHING))
+            self.strokes.append(Stroke(((x, middle), (x + width, middle)), edge, height / POINT, HATCHING))
         if edge:
-            self.strokes.append(Line((*corners, corners[0]), edge, 1))
+            self.strokes.append(Stroke((*corners, corners[0]), edge, 1))
 
     def arrow(self, start: float, end: float, y: float, *, paint: Paint, width: float = 2, both: bool = False) -> None:
         """A horizontal arrow from x = start to x = end; with `both`, it has two heads."""
@@ -162,15 +162,15 @@ class Sheet:
         return "\n".join(rules)
 
 
-def _element(stroke: Text | Line | Area) -> str:
+def _element(stroke: Label | Stroke | Area) -> str:
     paint = f"paint-{stroke.paint.name}"
-    if isinstance(stroke, Text):
+    if isinstance(stroke, Label):
         anchor = "" if stroke.anchor == START else f' text-anchor="{stroke.anchor}"'
         return (
             f'<text class="{stroke.face} {paint}" x="{_n(stroke.x)}" y="{_n(stroke.y)}" font-size="{stroke.size:g}"'
             f'{anchor} textLength="{_n(stroke.length)}">{escape(stroke.words)}</text>'
         )
-    if isinstance(stroke, Line):
+    if isinstance(stroke, Stroke):
         thick = f' stroke-width="{stroke.width:.4g}"' if stroke.width != 1 else ""
         dashes = f' stroke-dasharray="{" ".join(map(str, stroke.dashes))}"' if stroke.dashes else ""
         return f'<path class="{paint}" fill="none" stroke="currentColor"{thick}{dashes} d="{_path(stroke.points)}"/>'

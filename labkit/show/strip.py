@@ -10,7 +10,7 @@ from itertools import accumulate, groupby
 
 from labkit.decode.dissection import Dissection
 from labkit.show.byte_shares import ByteShare, byte_shares, payload
-from labkit.show.comparison import Session
+from labkit.show.comparison import ShownSession
 from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
 from labkit.show.groups import sized
@@ -80,7 +80,7 @@ def sizes(found: Iterable[ByteShare]) -> dict[Style, int]:
 class Strip(Figure):
     """One bar for each session, or for each conversation of a capture. engine: what made the packets."""
 
-    def __init__(self, shown: Sequence[Session] | Sequence[Dissection], *, engine: str = "") -> None:
+    def __init__(self, shown: Sequence[ShownSession] | Sequence[Dissection], *, engine: str = "") -> None:
         super().__init__(engine)
         self.title = _("What the bytes on the wire are")
         more = more_connections(len(shown) - BARS)
@@ -176,9 +176,9 @@ def _step(span: float) -> int:
         power *= 10
 
 
-def _bar(item: Session | Dissection) -> Bar:
-    if isinstance(item, Session):
-        return Bar(item.title, byte_shares(item.conversations))
+def _bar(item: ShownSession | Dissection) -> Bar:
+    if isinstance(item, ShownSession):
+        return Bar(item.title, byte_shares(item.dissections))
     return Bar(protocol_of(item), byte_shares([item]))
 
 

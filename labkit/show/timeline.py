@@ -48,10 +48,10 @@ class Panel:
     left_out: int
 
 
-def bursts(conversation: Dissection) -> Iterator[DrawnBurst]:
+def bursts(dissection: Dissection) -> Iterator[DrawnBurst]:
     """The bursts of a conversation, each with the style of what is easiest to learn from it."""
     pending: list[Group] = []
-    for group in groups(conversation):
+    for group in groups(dissection):
         if pending and pending[-1].side is not group.side:
             yield _burst(pending)
             pending = []
@@ -72,11 +72,11 @@ def _burst(found: Sequence[Group]) -> DrawnBurst:
 class Timeline(Figure):
     """Bars up and down, one panel for each conversation. engine: what made the packets."""
 
-    def __init__(self, conversations: Sequence[Dissection], *, engine: str = "") -> None:
+    def __init__(self, dissections: Sequence[Dissection], *, engine: str = "") -> None:
         super().__init__(engine)
         self.title = _("Who speaks, in which order, and how much")
-        self.panels = tuple(map(_panel, conversations[:PANELS]))
-        self.left_out = more_connections(len(conversations) - PANELS)
+        self.panels = tuple(map(_panel, dissections[:PANELS]))
+        self.left_out = more_connections(len(dissections) - PANELS)
         self.height = 0.15 + PANEL * len(self.panels) + 0.75 + (0.3 if self.left_out else 0)
 
     @property
@@ -118,9 +118,9 @@ def _in_words(burst: DrawnBurst) -> str:
     return f"{arrow}{burst.style.mark}" + ("" if burst.size is None else f"{burst.size:,}")
 
 
-def _panel(conversation: Dissection) -> Panel:
-    found = tuple(bursts(conversation))
-    return Panel(protocol_of(conversation), found[:BURSTS], max(len(found) - BURSTS, 0))
+def _panel(dissection: Dissection) -> Panel:
+    found = tuple(bursts(dissection))
+    return Panel(protocol_of(dissection), found[:BURSTS], max(len(found) - BURSTS, 0))
 
 
 def _draw_panel(sheet: Sheet, panel: Panel, y: float, most: int) -> None:

@@ -5,17 +5,19 @@ still readable where a notebook that is not trusted takes its style sheet away; 
 those are written at the element. Templates escape everything, and `visible` makes harmless whatever they are given.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from labkit.show.marks import Style
 from labkit.show.safe import visible
 from labkit.texts import _
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def _harmless(value: object) -> object:
@@ -23,7 +25,9 @@ def _harmless(value: object) -> object:
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("labkit.show"),
         autoescape=True,
@@ -41,13 +45,18 @@ def render(template: str, values: Mapping[str, object]) -> Markup:
     return Markup(_environment().get_template(template).render(values))  # noqa: S704 (autoescape is on)
 
 
-class View:
+class View(ABC):
     """Something to look at. In a notebook it shows itself; `print` gives the text.
 
-    It has no metaclass ABCMeta, because a view may be a widget, which has one of its own.
+    The engine that made the packets goes into an output's metadata, because outputs are the same under every engine.
     """
 
     title: str = ""
+
+    @property
+    def engine(self) -> str:
+        """What made the packets; empty where that does not matter."""
+        return ""
 
     @abstractmethod
     def text(self) -> str:
@@ -61,18 +70,14 @@ class View:
         """The view as one HTML fragment with its style sheet."""
         return str(render("view.html", {"body": self.body()}))
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.text()
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.html()
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {"text/plain": self.text(), "text/html": self.html()}, {}
+    ) -> tuple[dict[str, str], dict[str, object]]:
+        metadata: dict[str, object] = {"labkit": {"engine": self.engine}} if self.engine else {}
+        return {"text/plain": self.text(), "text/html": self.html()}, metadata
 
 
 def css_of(style: Style) -> str:

@@ -45,7 +45,7 @@ def comparing() -> None:
     def whole() -> None:
         comparison = compare(*FOUR)
         comparison.text()
-        comparison._repr_html_()
+        comparison.html()
 
     began = time.perf_counter()
     whole()

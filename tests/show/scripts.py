@@ -12,7 +12,7 @@ from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import expose
 from labkit.decode.protocol import Protocol
 from labkit.mail.certificates import authority
-from labkit.show.comparison import Session
+from labkit.show.comparison import ShownSession
 from labkit.wire.endpoints import Endpoint
 from labkit.wire.flows import Burst, Flow, Segment, Side, Stream
 
@@ -139,14 +139,14 @@ CHALLENGED = (
 )
 
 
-def session(title: str, *flows: tuple[int, Script]) -> Session:
+def session(title: str, *flows: tuple[int, Script]) -> ShownSession:
     """A session from (server port, script) pairs."""
     conversations = tuple(dissect(flow(said, port, number)) for number, (port, said) in enumerate(flows, 1))
     measured = cost(conversation.flow for conversation in conversations)
-    return Session(title, conversations, expose(conversations), measured)
+    return ShownSession(title, conversations, expose(conversations), measured)
 
 
-def four_sessions() -> tuple[Session, ...]:
+def four_sessions() -> tuple[ShownSession, ...]:
     """The four situations of the course; the last one with a fresh TLS handshake."""
     sending, reading = script(*SENDING, *LETTER_SENT), script(*READING)
     proven = script(*AUTH_SENDING, *LETTER_SENT)

@@ -44,21 +44,21 @@ def capture(*lines: str | bytes) -> list[Dissection]:
 FIGURES: dict[str, Make] = {
     "ladder of four": lambda: Ladder(four_sessions()),
     "ladder of five": lambda: Ladder((*four_sessions(), four_sessions()[1])),
-    "ladder of one capture": lambda: Ladder(four_sessions()[3].conversations),
+    "ladder of one capture": lambda: Ladder(four_sessions()[3].dissections),
     "ladder of a challenge": lambda: Ladder(capture(*CHALLENGED, *LETTER_SENT)),
     "ladder of hostile bytes": lambda: Ladder(
         [session("正午 $\\x$ " + "long " * 20, (25, script(*SENDING, HOSTILE)))] * 4
     ),
     "ladder of nothing": lambda: Ladder([]),
     "strip of four": lambda: Strip(four_sessions()),
-    "strip of one capture": lambda: Strip(four_sessions()[0].conversations),
+    "strip of one capture": lambda: Strip(four_sessions()[0].dissections),
     "strip of many": lambda: Strip(capture(*SENDING) * 100),
     "strip of a handshake": lambda: Strip([session("cut", (465, inside_tls([])))]),
     "strip of silence": lambda: Strip([session("silent", (25, []))]),
     "ladder of a handshake": lambda: Ladder([session("cut", (465, inside_tls([])))]),
-    "timeline of silence": lambda: Timeline(session("silent", (25, [])).conversations),
+    "timeline of silence": lambda: Timeline(session("silent", (25, [])).dissections),
     "strip of nothing": lambda: Strip([]),
-    "timeline of SSL": lambda: Timeline(four_sessions()[3].conversations),
+    "timeline of SSL": lambda: Timeline(four_sessions()[3].dissections),
     "timeline of a challenge": lambda: Timeline(capture(*CHALLENGED, *LETTER_SENT)),
     "timeline of many": lambda: Timeline(capture(*SENDING, *["C: NOOP", "S: 250 ok"] * 50)),
     "timeline of nothing": lambda: Timeline([]),
@@ -71,11 +71,11 @@ def drawn(made: Figure) -> sheet.Sheet:
     return paper
 
 
-def texts(made: Figure) -> list[sheet.Text]:
-    return [stroke for stroke in drawn(made).strokes if isinstance(stroke, sheet.Text)]
+def texts(made: Figure) -> list[sheet.Label]:
+    return [stroke for stroke in drawn(made).strokes if isinstance(stroke, sheet.Label)]
 
 
-def extent(text: sheet.Text) -> tuple[float, float, float, float]:
+def extent(text: sheet.Label) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of the room that letters take, in inches."""
     left = text.x - {sheet.START: 0.0, sheet.MIDDLE: text.length / 2, sheet.END: text.length}[text.anchor]
     size = text.size * sheet.POINT
@@ -164,7 +164,7 @@ from labkit.show.strip import Strip
 from labkit.show.timeline import Timeline
 from tests.show.scripts import four_sessions
 four = four_sessions()
-for figure in (Ladder(four), Strip(four), Timeline(four[3].conversations)):
+for figure in (Ladder(four), Strip(four), Timeline(four[3].dissections)):
     print(hashlib.sha256(figure.svg).hexdigest())
 assert "matplotlib" not in sys.modules and "numpy" not in sys.modules
 """

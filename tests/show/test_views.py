@@ -12,7 +12,7 @@ from labkit.decode.cost import cost
 from labkit.decode.dissection import Dissection, dissect
 from labkit.decode.exposure import Fact, expose
 from labkit.show.byte_shares import byte_shares
-from labkit.show.comparison import ComparisonView, Session
+from labkit.show.comparison import ComparisonView, ShownSession
 from labkit.show.dialogue import Dialogue
 from labkit.show.explain import Explanation
 from labkit.show.exposure import ExposureTable
@@ -70,13 +70,13 @@ class Checked(HTMLParser):
         assert self.open.pop() == tag
 
 
-def views(shown: Session) -> list[View]:
+def views(shown: ShownSession) -> list[View]:
     """Every text and HTML view of a session; figures have tests of their own."""
     return [
-        Dialogue(shown.conversations),
-        ExposureTable(shown.exposure, shown.conversations),
+        Dialogue(shown.dissections),
+        ExposureTable(shown.exposure, shown.dissections),
         ComparisonView([shown, shown]),
-        Explanation(shown.conversations),
+        Explanation(shown.dissections),
     ]
 
 
@@ -118,7 +118,7 @@ def test_a_dialogue_without_a_conversation_says_so() -> None:
 
 
 def test_what_a_key_opened_is_told_after_what_everybody_sees() -> None:
-    outside = four_sessions()[3].conversations[0]
+    outside = four_sessions()[3].dissections[0]
     inside = conversation(*AUTH_SENDING)
 
     class Both(Dissection):
@@ -132,17 +132,17 @@ def test_what_a_key_opened_is_told_after_what_everybody_sees() -> None:
 
 def test_an_exposure_table_locates_by_burst() -> None:
     shown = session("Plaintext", (110, script(*READING)))
-    table = ExposureTable(shown.exposure, shown.conversations)
+    table = ExposureTable(shown.exposure, shown.dissections)
     password = next(line for line in table.text().splitlines() if line.startswith("password"))
     assert re.split(r"\s{2,}", password) == ["password", "● readable", "fuji3776", "POP3 client, burst 4, bytes 16–23"]
-    assert shown.conversations[0].flow.client_stream.data[16:24] == b"fuji3776"
+    assert shown.dissections[0].flow.client_stream.data[16:24] == b"fuji3776"
     assert table[Fact.PASSWORD] is shown.exposure[Fact.PASSWORD]
     assert len(table) == len(Fact)
 
 
 def test_bytes_after_a_handshake_are_not_counted_because_they_do_not_repeat() -> None:
     shown = four_sessions()[3]
-    size = ExposureTable(shown.exposure, shown.conversations).text().splitlines()[-1]
+    size = ExposureTable(shown.exposure, shown.dissections).text().splitlines()[-1]
     assert size.startswith("message size")
     assert re.search(r"SMTPS client, burst \d+$", size)
 
@@ -161,7 +161,7 @@ def test_a_comparison_puts_policies_side_by_side() -> None:
 def test_the_exact_comparison_tells_packets_and_all_bytes() -> None:
     sessions = four_sessions()
     last = ComparisonView(sessions, exact=True).cost.text().splitlines()[-1]
-    total = sum(len(c.flow.client_stream.data) + len(c.flow.server_stream.data) for c in sessions[3].conversations)
+    total = sum(len(c.flow.client_stream.data) + len(c.flow.server_stream.data) for c in sessions[3].dissections)
     assert last.split()[-2:] == [str(sessions[3].cost.packets), f"{total:,}"]
 
 
@@ -189,7 +189,7 @@ def test_a_comparison_fits_the_terminal(width: int, count: int, bands: list[int]
 @pytest.mark.parametrize("index", range(4))
 def test_byte_shares_are_all_bytes(index: int) -> None:
     shown = four_sessions()[index]
-    assert sum(share.size for share in byte_shares(shown.conversations)) == shown.cost.bytes
+    assert sum(share.size for share in byte_shares(shown.dissections)) == shown.cost.bytes
 
 
 def test_byte_shares_know_content_from_protocol_and_encodings() -> None:
@@ -212,7 +212,7 @@ def test_faces_do_not_depend_on_the_size_of_a_handshake() -> None:
     for first, second in zip(views(one)[:3], views(other)[:3], strict=True):
         assert first.text() == second.text()
         assert first.html() == second.html()
-    assert Timeline(one.conversations).text() == Timeline(other.conversations).text()
+    assert Timeline(one.dissections).text() == Timeline(other.dissections).text()
 
 
 def test_no_port_time_or_packet_number_is_told() -> None:
@@ -249,15 +249,15 @@ def test_hostile_bytes_are_shown_and_do_nothing() -> None:
     shown = session("<b>Own</b>\x1b", (25, script(SENDING[0], *HOSTILE)))
     for view in views(shown):
         check(view)
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;␛[2J␇" in Dialogue(shown.conversations).html()
-    assert "{{ 7*7 }}" in Dialogue(shown.conversations).html()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;␛[2J␇" in Dialogue(shown.dissections).html()
+    assert "{{ 7*7 }}" in Dialogue(shown.dissections).html()
 
 
 @settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(Side), st.binary(min_size=1, max_size=60)), min_size=1, max_size=8))
 def test_arbitrary_bytes_do_nothing(said: list[tuple[Side, bytes]]) -> None:
     found = dissect(flow(said, 25))
-    shown = Session("any", (found,), expose([found]), cost([found.flow]))
+    shown = ShownSession("any", (found,), expose([found]), cost([found.flow]))
     for view in views(shown):
         check(view)
 
@@ -271,10 +271,10 @@ def test_faces_of_a_long_session_are_bounded() -> None:
     for view in views(long)[:2] + views(long)[3:]:
         assert len(view.text().splitlines()) <= 30
         assert len(view.html()) < 2_000_000
-    assert "C: · NOOP 99\n" in Dialogue(long.conversations).whole().text()
-    assert "more lines, in the capture" in Dialogue(long.conversations).whole().text()
-    assert "more lines, in the capture" in Dialogue(long.conversations).html()
-    assert "more spans, in the capture" in Explanation(long.conversations).html()
+    assert "C: · NOOP 99\n" in Dialogue(long.dissections).whole().text()
+    assert "more lines, in the capture" in Dialogue(long.dissections).whole().text()
+    assert "more lines, in the capture" in Dialogue(long.dissections).html()
+    assert "more spans, in the capture" in Explanation(long.dissections).html()
 
 
 def test_a_line_of_a_megabyte_is_shown_by_its_beginning() -> None:
@@ -282,7 +282,7 @@ def test_a_line_of_a_megabyte_is_shown_by_its_beginning() -> None:
     for view in views(long):
         assert len(view.html()) < 300_000
         assert len(view.text()) < 10_000
-    assert "999,612 more characters" in Dialogue(long.conversations).html()
+    assert "999,612 more characters" in Dialogue(long.dissections).html()
 
 
 def test_messages_without_end_are_bounded() -> None:
@@ -315,7 +315,7 @@ def test_an_explanation_nests_and_follows_the_wire() -> None:
 
 def test_a_page_is_complete_and_needs_nothing_else() -> None:
     shown = four_sessions()[3]
-    html = page("A <capture>", [*views(shown), Timeline(shown.conversations)], engine="tap", notes=["It was cut."])
+    html = page("A <capture>", [*views(shown), Timeline(shown.dissections)], engine="tap", notes=["It was cut."])
     found = Checked(html)
     assert html.startswith("<!DOCTYPE html>\n<html lang=")
     assert found.headings[0] == 1
@@ -340,5 +340,5 @@ def test_a_page_is_complete_and_needs_nothing_else() -> None:
 
 def test_tls_versions_are_both_understood() -> None:
     shown = session("1.2", (465, inside_tls(script(*AUTH_SENDING), ssl.TLSVersion.TLSv1_2)))
-    assert "ServerHello, TLS 1.2" in Dialogue(shown.conversations).text()
+    assert "ServerHello, TLS 1.2" in Dialogue(shown.dissections).text()
     assert "handshake" in ComparisonView([shown]).cost.text()
