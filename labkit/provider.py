@@ -43,8 +43,9 @@ class Provider(Startable):
     maildir: a folder that keeps the mail; without it, mail is in memory. smtp_port, pop3_port: 0 takes a free one.
     certificate: which of the lab's certificates it shows. keylog: write the TLS session keys, so that its captures can be
     opened. repeatable: fixed accounts and challenges, and a clock that only `clock.advance` moves, so that a lesson's
-    outputs are the same everywhere. handler: an aiosmtpd handler; its hooks (handle_EHLO, handle_RCPT, handle_DATA …) are
-    called with aiosmtpd's session and envelope, and handle_DATA takes the place of storing the message.
+    outputs are the same everywhere; its passwords are public, so every user of the machine may log in. handler: an aiosmtpd
+    handler; its hooks (handle_EHLO, handle_RCPT, handle_DATA …) are called with aiosmtpd's session and envelope, and
+    handle_DATA takes the place of storing the message.
     Raises UnknownPolicy and BadSetting at once, PortTaken from `start`.
     """
 

@@ -6,13 +6,10 @@ import sys
 import tarfile
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-import labkit.cli
-from labkit.wire import pcap_writer
 from tests import conftest
 
 ROOT = Path(__file__).parent.parent
@@ -101,27 +98,6 @@ def test_links_lead_somewhere(page: str) -> None:
 @pytest.mark.parametrize("other", ["SECURITY.md", "notebooks/teachers/classroom.md", "tests/peers/MATRIX.md"])
 def test_the_pages_that_others_need_are_found(page: str, other: str) -> None:
     assert f"]({other})" in (ROOT / page).read_text(encoding="utf-8")
-
-
-def test_the_readme_knows_every_command_and_the_lessons_functions() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = {f"    labkit {name} " for name in labkit.cli.main.commands}
-    functions = {f"labkit.{name}(" for name in labkit.__all__ if not name[0].isupper()}
-    functions.remove("labkit.exchange(")  # what compare() runs once for each policy
-    assert {name for name in commands | functions if name not in readme} == set()
-
-
-def test_the_cheat_sheet_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert found
-    monkeypatch.chdir(tmp_path)
-    pcap_writer.write("from-wireshark.pcap", [])
-    names: dict[str, Any] = {}
-    exec(found[1], names)  # noqa: S102 (our own README)
-    assert Path("auth.pcapng").exists()
-    said = dict(re.findall(r"^(capture\S+) +# '(.*)'$", found[1], re.MULTILINE))
-    assert len(said) == 2
-    assert {expression: eval(expression, names) for expression in said} == said  # noqa: S307
 
 
 def test_no_test_is_skipped_for_want_of_a_tool_where_every_tool_is_promised(monkeypatch: pytest.MonkeyPatch) -> None:
