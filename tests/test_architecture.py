@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "browser": {"browser", "wire"},
     "doctor": {"wire"},
     "lab": set(),
-    "probing": {"mail", "wire", "decode", "show", "provider"},
+    "probing": {"probing", "mail", "wire", "decode", "show", "provider"},
     "cli": {
         "cli",
         "doctor",

@@ -21,7 +21,8 @@ from labkit.errors import BadSetting
 from labkit.mail import lineclient
 from labkit.mail.certificates import Certificate, authority
 from labkit.mail.policy import POLICIES, Security
-from labkit.probing import Offer, _certificate, _trust
+from labkit.probing import Offer
+from labkit.probing.certificate import judged, trusting
 from labkit.wire.loopback import HOST
 from labkit.wire.network import Network
 from tests.mail.conftest import quiet
@@ -179,7 +180,7 @@ def test_the_verdict_on_a_certificate_is_openssls(kind: str, name: str) -> None:
     trusted = trustme.CA(key_type=key).cert_pem if kind == "self-signed" else ca.cert_pem
     expected = _handshake(server, ssl.create_default_context(cadata=trusted.bytes().decode()), name)
     chain = [ssl.PEM_cert_to_DER_cert(blob.bytes().decode()) for blob in sent]
-    shown = _certificate(chain, name, _trust(trusted.bytes().decode()))
+    shown = judged(chain, name, trusting(trusted.bytes().decode()))
     assert shown is not None
     assert bool(shown.refused) == bool(expected), (shown.refused, expected)
     if kind in ("good", "intermediate"):
@@ -208,7 +209,7 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str) -> str
 
 @pytest.mark.parametrize("chain", [[b""], [b"\x30\x03\x02\x01\x00"], [b"\xff" * 70000]])
 def test_a_certificate_that_is_none(chain: list[bytes]) -> None:
-    shown = _certificate(chain, "mail.example", _trust(CA))
+    shown = judged(chain, "mail.example", trusting(CA))
     assert shown is not None
     assert "cannot be read" in shown.refused
 

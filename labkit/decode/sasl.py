@@ -9,6 +9,7 @@ import binascii
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import NamedTuple
 
 from labkit.decode.fields import text
@@ -58,17 +59,28 @@ def _almost_base64(data: bytes) -> bytes | None:
 _ALMOST_BASE64 = re.compile(rb"([A-Za-z0-9+/]{2,})=*[\t\r ]*")
 
 
+class Gives(StrEnum):
+    """What a mechanism in the clear gives to whoever reads it."""
+
+    PASSWORD = "password"
+    TOKEN = "token"  # which opens the account as the password does, until it expires
+    DIGEST = "digest"  # by which passwords can be tried offline
+    NOTHING = "nothing"  # of a password
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Mechanism:
     """A way of proving who one is, as it looks on the wire.
 
-    name: as in AUTH; one that ends with a hyphen is a family. meaning: what an eavesdropper has of it.
+    name: as in AUTH; one that ends with a hyphen is a family. meaning, gives: what an eavesdropper has of it.
     responses: how to read the client's messages, the last for all that follow. challenge: how to read the server's.
     names, secrets: the fields that hold the login name and the proof.
     """
 
     name: str
     meaning: str
+    gives: Gives = Gives.UNKNOWN
     responses: tuple[Parser, ...] = ()
     challenge: Parser | None = None
     names: tuple[str, ...] = ()
@@ -359,6 +371,7 @@ def _bearer_field(piece: bytes, at: int) -> Part:
 MECHANISMS = (
     Mechanism(
         name="PLAIN",
+        gives=Gives.PASSWORD,
         meaning=N_("PLAIN sends the login name and the password, in base64: anybody who sees it can read both."),
         responses=(_plain,),
         names=("sasl.plain.authcid",),
@@ -366,6 +379,7 @@ MECHANISMS = (
     ),
     Mechanism(
         name="LOGIN",
+        gives=Gives.PASSWORD,
         meaning=N_(
             "LOGIN sends the login name and then the password, each in base64: anybody who sees it can read both."
         ),
@@ -376,6 +390,7 @@ MECHANISMS = (
     ),
     Mechanism(
         name="XOAUTH2",
+        gives=Gives.TOKEN,
         meaning=N_(
             "XOAUTH2 sends an access token instead of a password, in base64: who sees it can use it until it expires."
         ),
@@ -385,6 +400,7 @@ MECHANISMS = (
     ),
     Mechanism(
         name="OAUTHBEARER",
+        gives=Gives.TOKEN,
         meaning=N_("OAUTHBEARER sends an access token instead of a password: who sees it can use it until it expires."),
         responses=(_bearer,),
         names=("sasl.oauth.name",),
@@ -392,6 +408,7 @@ MECHANISMS = (
     ),
     Mechanism(
         name="CRAM-MD5",
+        gives=Gives.DIGEST,
         meaning=N_("CRAM-MD5 sends no password, but a digest of it: who sees it can try passwords offline."),
         responses=(_cram_response,),
         challenge=_cram_challenge,
@@ -400,6 +417,7 @@ MECHANISMS = (
     ),
     Mechanism(
         name="SCRAM-",
+        gives=Gives.DIGEST,
         meaning=N_(
             "SCRAM sends a proof instead of the password: who sees it can try passwords offline, each at a set cost."
         ),
@@ -410,16 +428,21 @@ MECHANISMS = (
     ),
     Mechanism(
         name="DIGEST-MD5",
+        gives=Gives.DIGEST,
         meaning=N_("DIGEST-MD5 sends no password, but a digest of it: who sees it can try passwords offline."),
     ),
     Mechanism(
         name="EXTERNAL",
+        gives=Gives.NOTHING,
         meaning=N_("EXTERNAL relies on something outside SASL, such as a TLS client certificate."),
     ),
-    Mechanism(name="ANONYMOUS", meaning=N_("ANONYMOUS asks for access without proving an identity.")),
-    Mechanism(name="GSSAPI", meaning=N_("GSSAPI carries Kerberos tickets.")),
+    Mechanism(
+        name="ANONYMOUS", gives=Gives.NOTHING, meaning=N_("ANONYMOUS asks for access without proving an identity.")
+    ),
+    Mechanism(name="GSSAPI", gives=Gives.NOTHING, meaning=N_("GSSAPI carries Kerberos tickets.")),
     Mechanism(
         name="NTLM",
+        gives=Gives.DIGEST,
         meaning=N_(
             "NTLM is a challenge and a response computed from the password: who sees them can try passwords offline."
         ),
