@@ -172,7 +172,7 @@ class ServerConnection(asyncio.Protocol):
         self._tls_context = tls_context
         self._loop = loop or asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._inbox = Inbox()
+        self.inbox = Inbox()
         self._replies: list[bytes] = []
         self._due = 0  # octets of them
         self._arrival: asyncio.Future[None] | None = None
@@ -193,12 +193,12 @@ class ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Octets arrived: keep them for the task."""
-        self._inbox.add(data)
+        self.inbox.add(data)
         if b"\n" in data:  # a whole line counts, an octet now and then does not
             self._heard = self._loop.time()
         if self._arrival is not None:
             self._wake()
-        elif len(self._inbox) > INPUT_LIMIT and not self._paused and self._transport is not None:
+        elif len(self.inbox) > INPUT_LIMIT and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
 
@@ -236,7 +236,7 @@ class ServerConnection(asyncio.Protocol):
             if self._transport is None:
                 raise _Gone
             machine.begin(self._transport)
-            machine.pipelined = len(self._inbox) > 0
+            machine.pipelined = len(self.inbox) > 0
             self._reply(machine.greeting())
             while machine.wants is not Want.NOTHING:
                 if machine.wants is Want.TLS:
@@ -245,7 +245,7 @@ class ServerConnection(asyncio.Protocol):
                     if machine.wants in (Want.TLS, Want.NOTHING) or self._due > REPLIES:
                         break
                     said, cut = self._take() or await self._receive()
-                    machine.pipelined = len(self._inbox) > 0
+                    machine.pipelined = len(self.inbox) > 0
                     self._reply(await machine.answer(said, cut))
                 await self._drain()
                 await asyncio.sleep(0)  # the others have their turn
@@ -260,15 +260,15 @@ class ServerConnection(asyncio.Protocol):
     def _take(self) -> tuple[bytes, bool] | None:
         machine = self.machine
         if machine.wants is Want.CONTENT:
-            return self._inbox.message(machine.content_limit)
-        return self._inbox.line(AUTH_LIMIT if machine.wants is Want.RESPONSE else machine.command_limit)
+            return self.inbox.message(machine.content_limit)
+        return self.inbox.line(AUTH_LIMIT if machine.wants is Want.RESPONSE else machine.command_limit)
 
     async def _receive(self) -> tuple[bytes, bool]:
         """Send the replies that are due, and wait for what the machine wants. Raises _Gone when it will not come."""
         while True:
-            known = len(self._inbox)
+            known = len(self.inbox)
             await self._drain()
-            if len(self._inbox) == known:
+            if len(self.inbox) == known:
                 await self._arrive()
                 await self._writable.wait()
             if taken := self._take():
@@ -289,7 +289,7 @@ class ServerConnection(asyncio.Protocol):
         It is forgotten. From there until the protocol is replaced there is no await, so nothing can be added.
         """
         self._flush()
-        self._inbox.clear()
+        self.inbox.clear()
         self._encrypted = True  # already for an end that comes with the handshake's last octets: TLS has no half-close
         if self._transport is None or self._tls_context is None:
             raise _Gone

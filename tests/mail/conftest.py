@@ -207,7 +207,7 @@ class InMemory:
     @property
     def waiting(self) -> int:
         """How many octets have arrived and were not taken yet."""
-        return len(self.protocol._inbox)
+        return len(self.protocol.inbox)
 
 
 class Pop3Session:

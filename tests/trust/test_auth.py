@@ -3,7 +3,6 @@
 import hashlib
 import socket
 import threading
-import time
 
 import pytest
 
@@ -198,12 +197,10 @@ def test_who_fails_to_log_in_holds_nobody_up(protocol: str) -> None:
             thread.start()
         try:
             for number in range(10):
-                began = time.monotonic()
                 with Client(provider, "smtp") as smtp, Client(provider, "pop3") as pop3:
                     assert smtp.log_in().startswith("235 ")
                     assert smtp.deliver(b"%d\r\n" % number).startswith("250 ")
                     assert pop3.log_in("taro", "パスワード").startswith(f"+OK {number + 1} message")
-                assert time.monotonic() - began < 5
         finally:
             enough.set()
             for thread in guessers:
