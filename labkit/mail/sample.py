@@ -1,6 +1,6 @@
-"""The course's own letter and accounts, fixed to the byte so that every output repeats.
+"""The course's own message and accounts, fixed to the byte so that every output repeats.
 
-The letter has what leaks in different ways: a subject, a text in English and Japanese (UTF-8, sent as it is), and a small
+The message has what leaks in different ways: a subject, a text in English and Japanese (UTF-8, sent as it is), and a small
 PNG in base64. The accounts' passwords are invented and simple on purpose: a simple password is what falls to guessing.
 """
 
@@ -15,7 +15,7 @@ LESSON_ACCOUNTS = (
     Account(f"taro@{DOMAIN}", "Taro Suzuki", "fuji3776", "m1002-ts"),
 )
 
-_LETTER = """\
+_MESSAGE = """\
 From: {sender_name} <{sender}>
 To: {recipient_name} <{recipient}>
 Subject: Lunch on Friday?
@@ -44,12 +44,12 @@ dAbYZDgjFASuhoZCGKFYGTh8wbRqAfEMZO0ADiYtUGsRme8AAAAASUVORK5CYII=
 
 
 def sample_message(sender: Account = LESSON_ACCOUNTS[0], recipient: Account | None = None) -> EmailMessage:
-    """The course's letter, from one account to another (taro, or hanako when taro writes)."""
+    """The course's message, from one account to another (taro, or hanako when taro writes)."""
     hanako, taro = LESSON_ACCOUNTS
     to = recipient or (hanako if sender.address == taro.address else taro)
-    text = _LETTER.format(
+    text = _MESSAGE.format(
         sender=sender.address, sender_name=sender.full_name, recipient=to.address, recipient_name=to.full_name
     )
-    letter = message_from_bytes(text.replace("\n", "\r\n").encode(), policy=SMTP)
-    assert isinstance(letter, EmailMessage)  # noqa: S101 - the SMTP policy makes nothing else
-    return letter
+    message = message_from_bytes(text.replace("\n", "\r\n").encode(), policy=SMTP)
+    assert isinstance(message, EmailMessage)  # noqa: S101 - the SMTP policy makes nothing else
+    return message

@@ -4,6 +4,7 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from types import NoneType
+from typing import NoReturn
 
 from labkit.errors import BadSetting, is_port
 from labkit.mail.policy import MECHANISMS, Security
@@ -50,52 +51,47 @@ class Settings:
     def __post_init__(self) -> None:
         for name in TEXTS:
             if not isinstance(getattr(self, name), str):
-                raise BadSetting(_("The setting {name} is text: put it in quotes.").format(name=name))
+                _refuse(_("The setting {name} is text: put it in quotes."), name=name)
             refuse_line_breaks(name, getattr(self, name))
         for value in (self.server, self.connect_to):
             try:
                 value.encode("idna")
             except UnicodeError:
-                raise BadSetting(_("{value!r} is not a server's name.").format(value=value)) from None
+                _refuse(_("{value!r} is not a server's name."), value=value)
         for name, pattern in PATTERNS.items():
             if not pattern.fullmatch(getattr(self, name)):
-                message = _(
-                    "The setting {name} has letters, digits and signs of ASCII only, without a space or a comma."
+                _refuse(
+                    _("The setting {name} has only letters, digits and signs of ASCII, no space, no comma."), name=name
                 )
-                raise BadSetting(message.format(name=name))
-        _refuse_unknown("mechanism", self.mechanism, MECHANISMS)
-        _refuse_unknown("pop3_login", self.pop3_login, POP3_LOGINS)
-        _refuse_unknown("security", self.security, tuple(Security))
+        for name, known in {"mechanism": MECHANISMS, "pop3_login": POP3_LOGINS, "security": tuple(Security)}.items():
+            if (value := getattr(self, name)) not in known:
+                message = _("The setting {name} cannot be {value!r}. Choose one of: {known}.")
+                _refuse(message, name=name, value=value, known=", ".join(known))
+        object.__setattr__(self, "security", Security(self.security))  # a plain "ssl" is meant as Security.SSL
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
-                message = _("The setting {name} is a switch: it is True (on) or False (off), without quotes.")
-                raise BadSetting(message.format(name=name))
-        object.__setattr__(self, "security", Security(self.security))  # a plain "ssl" is meant as Security.SSL
+                _refuse(_("The setting {name} is a switch: it is True (on) or False (off), without quotes."), name=name)
         for name in ("smtp_port", "pop3_port"):
             if not is_port(getattr(self, name)):
-                raise BadSetting(_("The setting {name} must be a port: a number from 1 to 65535.").format(name=name))
-        if (
-            not isinstance(self.timeout, (int, float))
-            or isinstance(self.timeout, bool)
-            or not 0 < self.timeout <= LONGEST_TIMEOUT
-        ):
+                _refuse(_("The setting {name} must be a port: a number from 1 to 65535."), name=name)
+        number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
+        if not number or not 0 < self.timeout <= LONGEST_TIMEOUT:
             message = _(
                 "The setting timeout must be a number of seconds, more than 0 and at most {most}, without quotes."
             )
-            raise BadSetting(message.format(most=LONGEST_TIMEOUT))
+            _refuse(message, most=LONGEST_TIMEOUT)
         if not isinstance(self.trusted_ca, (str, ssl.SSLContext, NoneType)):
-            raise BadSetting(_("The setting trusted_ca is a text of certificates in PEM, or a ready TLS context."))
-        if not self.login or not self.password:
-            for name in ("outgoing_requires_authentication", "check_mail_first"):
-                if getattr(self, name):
-                    message = _("The setting {name} needs a login name and a password: fill in both, or switch it off.")
-                    raise BadSetting(message.format(name=name))
+            _refuse(_("The setting trusted_ca is a text of certificates in PEM, or a ready TLS context."))
+        for name in ("outgoing_requires_authentication", "check_mail_first"):
+            if getattr(self, name) and not (self.login and self.password):
+                message = _("The setting {name} needs a login name and a password: fill in both, or switch it off.")
+                _refuse(message, name=name)
         if isinstance(self.trusted_ca, ssl.SSLContext) and not self.verify_certificate:
             message = _(
                 "The setting verify_certificate is off, but trusted_ca is a ready TLS context with checks of its own: "
                 "switch them off there, or give the certificates as PEM text."
             )
-            raise BadSetting(message)
+            _refuse(message)
 
     def tls_context(self) -> ssl.SSLContext | None:
         """What a client speaks TLS with under these settings, None without TLS. Raises BadSetting for no certificate."""
@@ -111,7 +107,7 @@ class Settings:
             message = _(
                 "The setting trusted_ca holds no certificate in PEM ({reason}): give the text of the provider's CA."
             )
-            raise BadSetting(message.format(reason=error)) from None
+            _refuse(message, reason=error)
         if not self.verify_certificate:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -121,15 +117,13 @@ class Settings:
 def refuse_line_breaks(name: str, value: str) -> None:
     """Raises BadSetting for a value that would be more than one line, or no text, on the wire."""
     if re.search("[\ud800-\udfff]", value):
-        raise BadSetting(_("The setting {name} contains half a character: type it again.").format(name=name))
+        _refuse(_("The setting {name} contains half a character: type it again."), name=name)
     if any(character in value for character in "\r\n\0"):
         message = _(
             "The setting {name} contains CR, LF or NUL, which would smuggle a second command to the server: take it out."
         )
-        raise BadSetting(message.format(name=name))
+        _refuse(message, name=name)
 
 
-def _refuse_unknown(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        message = _("The setting {name} cannot be {value!r}. Choose one of: {known}.")
-        raise BadSetting(message.format(name=name, value=value, known=", ".join(known)))
+def _refuse(sentence: str, **values: object) -> NoReturn:
+    raise BadSetting(sentence.format(**values)) from None
