@@ -24,7 +24,7 @@ from labkit.decode.protocol import TLS, Fact, Protocol
 from labkit.decode.protocols import PROTOCOLS
 from labkit.decode.spans import Span, Visibility
 from labkit.decode.tls.session import Record, TlsSession
-from labkit.texts import _
+from labkit.texts import N_, _
 from labkit.wire.flows import Flow, Side, Stream
 
 __all__ = ["SOURCES", "Exposure", "Fact", "Finding", "Verdict", "expose"]
@@ -33,12 +33,12 @@ __all__ = ["SOURCES", "Exposure", "Fact", "Finding", "Verdict", "expose"]
 class Verdict(StrEnum):
     """How much of a fact the wire gives away, from most to least."""
 
-    READABLE = "readable"
-    ENCODED = "encoded"
-    GUESSABLE = "guessable"
-    SIZE_ONLY = "size only"
-    HIDDEN = "hidden"
-    NOT_SENT = "not sent"
+    READABLE = N_("readable")
+    ENCODED = N_("encoded")
+    GUESSABLE = N_("guessable")
+    SIZE_ONLY = N_("size only")
+    HIDDEN = N_("hidden")
+    NOT_SENT = N_("not sent")
 
 
 @dataclass(frozen=True, slots=True)

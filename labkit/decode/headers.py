@@ -198,9 +198,8 @@ def _ipv4_fields(cut: Cutter, header: int, checksum: str) -> None:
     cut.number(2, "ip.fragment", _fragment)
     cut.number(1, "ip.ttl")
     cut.number(1, "ip.protocol", _protocol)
-    cut.number(
-        2, "ip.checksum", _hex(4), meaning=f"{_('A sum over this header.')} {checksum}".strip(), source="RFC 1071"
-    )
+    meaning = _("A sum over this header.") + f" {checksum}" * bool(checksum)
+    cut.number(2, "ip.checksum", _hex(4), meaning=meaning, source="RFC 1071")
     cut.take(4, "ip.source", _ip)
     cut.take(4, "ip.destination", _ip)
     while cut.left:
@@ -333,9 +332,8 @@ def _tcp(cut: Cutter, packet: _Packet) -> None:
         inner.number(4, "tcp.acknowledgment", meaning=acknowledgment)
         inner.number(2, "tcp.flags", lambda number: _length_and_flags(number))
         inner.number(2, "tcp.window")
-        inner.number(
-            2, "tcp.checksum", _hex(4), meaning=f"{_('A sum over header, content and addresses.')} {checksum}".strip()
-        )
+        meaning = _("A sum over header, content and addresses.") + f" {checksum}" * bool(checksum)
+        inner.number(2, "tcp.checksum", _hex(4), meaning=meaning)
         inner.number(2, "tcp.urgent")
         _tcp_options(inner)
         return flags

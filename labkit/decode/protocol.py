@@ -12,22 +12,23 @@ from functools import cached_property
 
 from labkit.decode.lines import Command, Reading, Reply
 from labkit.decode.spans import Span
+from labkit.texts import N_
 from labkit.wire.flows import Side, Stream
 
 
 class Fact(StrEnum):
     """What somebody might learn."""
 
-    LOGIN_NAME = "login name"
-    PASSWORD = "password"
-    SENDER = "sender"
-    RECIPIENTS = "recipients"
-    SUBJECT = "subject"
-    TEXT = "text"
-    ATTACHMENT = "attachment"
-    CLIENT_NAME = "client name"
-    SERVER_NAME = "server name"
-    MESSAGE_SIZE = "message size"
+    LOGIN_NAME = N_("login name")
+    PASSWORD = N_("password")
+    SENDER = N_("sender")
+    RECIPIENTS = N_("recipients")
+    SUBJECT = N_("subject")
+    TEXT = N_("text")
+    ATTACHMENT = N_("attachment")
+    CLIENT_NAME = N_("client name")
+    SERVER_NAME = N_("server name")
+    MESSAGE_SIZE = N_("message size")
 
 
 class Service(StrEnum):

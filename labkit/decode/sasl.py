@@ -329,9 +329,9 @@ def _scram_token(token: bytes, at: int, *, gs2: bool) -> Part:
 
 
 _SCRAM_BINDING = {
-    b"n": "The client does not support binding the login to the TLS channel.",
-    b"y": "The client could bind the login to the TLS channel, and thinks that the server cannot.",
-    b"p": "The client binds the login to the TLS channel in this way.",
+    b"n": N_("The client does not support binding the login to the TLS channel."),
+    b"y": N_("The client could bind the login to the TLS channel, and thinks that the server cannot."),
+    b"p": N_("The client binds the login to the TLS channel in this way."),
 }
 
 

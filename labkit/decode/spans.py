@@ -11,16 +11,17 @@ from enum import StrEnum
 from itertools import islice, takewhile
 
 from labkit.decode.meanings import meaning_of
+from labkit.texts import N_
 
 
 class Visibility(StrEnum):
     """Who can read the bytes."""
 
-    READABLE = "readable"  # anybody on the way
-    ENCODED = "encoded"  # anybody who undoes an encoding; no key needed
-    GUESSABLE = "guessable"  # anybody who tries passwords offline against it
-    HANDSHAKE = "handshake"  # anybody, but it only sets up encryption
-    HIDDEN = "hidden"  # the two ends only
+    READABLE = N_("readable")  # anybody on the way
+    ENCODED = N_("encoded")  # anybody who undoes an encoding; no key needed
+    GUESSABLE = N_("guessable")  # anybody who tries passwords offline against it
+    HANDSHAKE = N_("handshake")  # anybody, but it only sets up encryption
+    HIDDEN = N_("hidden")  # the two ends only
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from labkit.lessons import course
 from labkit.lessons.steps import Exercise, Experiment
 from labkit.show.safe import block, grid
 from labkit.show.view import View, render
-from labkit.texts import _
+from labkit.texts import N_, _
 
 VERSION = 1  # of the JSON
 LARGEST = 1_000_000  # octets of a saved progress that is still read: a whole course takes about 10,000
@@ -36,10 +36,10 @@ class BadProgress(LabError):
 class Result(StrEnum):
     """How far a step has come; an experiment can only be seen."""
 
-    NOT_YET = "not yet"
-    WRONG = "not quite"
-    RIGHT = "right"
-    SEEN = "seen"
+    NOT_YET = N_("not yet")
+    WRONG = N_("not quite")
+    RIGHT = N_("right")
+    SEEN = N_("seen")
 
 
 @dataclass(slots=True)

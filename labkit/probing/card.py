@@ -19,11 +19,11 @@ from labkit.texts import N_, _
 class Grade(StrEnum):
     """How good an answer is for who reads mail there."""
 
-    GOOD = "good"
-    CAREFUL = "careful"
-    BAD = "bad"
-    ABSENT = "no"
-    UNKNOWN = "unknown"
+    GOOD = N_("good")
+    CAREFUL = N_("careful")
+    BAD = N_("bad")
+    ABSENT = N_("no")
+    UNKNOWN = N_("unknown")
 
 
 _MARKS = {Grade.GOOD: "✓", Grade.CAREFUL: "!", Grade.BAD: "✗", Grade.ABSENT: "–", Grade.UNKNOWN: "?"}

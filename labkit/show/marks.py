@@ -14,9 +14,9 @@ from labkit.decode.dissection import Line, LineKind
 from labkit.decode.exposure import Verdict
 from labkit.decode.protocols import PROTOCOLS
 from labkit.decode.spans import Visibility
-from labkit.texts import _
+from labkit.texts import N_, _
 
-PROTOCOL = "protocol words"
+PROTOCOL = N_("protocol words")
 
 
 class Paint(NamedTuple):
