@@ -5,6 +5,7 @@ A check that fails makes the lab unusable; a check that is merely "not here" nam
 
 import importlib.metadata
 import platform
+import re
 import ssl
 import sys
 from collections.abc import Iterator
@@ -12,19 +13,6 @@ from dataclasses import dataclass
 
 from labkit.texts import _
 from labkit.wire import live
-
-NEEDED = (
-    "aiosmtpd",
-    "click",
-    "cryptography",
-    "jinja2",
-    "jupyterlab",
-    "matplotlib",
-    "rich",
-    "scapy",
-    "scramp",
-    "trustme",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +29,12 @@ def _python() -> Check:
     detail = f"{platform.python_implementation()} {platform.python_version()}"
     ok = sys.version_info >= (3, 11)
     return Check(_("Python"), ok, detail if ok else _("{version}: labkit needs 3.11 or newer").format(version=detail))
+
+
+def _needed() -> list[str]:
+    """The packages that labkit's own metadata asks for, whatever extras there are."""
+    asked = importlib.metadata.requires("labkit") or []
+    return sorted(re.split(r"[^\w.-]", line)[0] for line in asked if "extra ==" not in line)
 
 
 def _package(name: str) -> Check:
@@ -73,7 +67,7 @@ def _fonts() -> Check:
 def examine() -> Iterator[Check]:
     """Every check, in order."""
     yield _python()
-    for name in NEEDED:
+    for name in _needed():
         yield _package(name)
     yield _tls()
     yield Check(_("tap capture"), True, _("the bytes at the server's socket; needs no privilege"))

@@ -56,7 +56,7 @@ class ReportCard(View):
             _pop3_passwords(pop3),
             _certificates(self.offers),
         )
-        self.advice = tuple(dict.fromkeys(_advice(smtp, pop3)))
+        self.advice = tuple(dict.fromkeys(_advice(offers)))
 
     def report(self) -> dict[str, Any]:
         """All of it as plain data, for JSON."""
@@ -159,19 +159,28 @@ def _worst(clear: Iterable[str]) -> tuple[Grade, list[str], str]:
     return grade, [way for way, given in gives.items() if given is worst], _(danger)
 
 
-def _smtp_auth(smtp: Sequence[Offer]) -> Row:
-    name, answered = "SMTP AUTH", _answered(smtp)
+def _logins(offers: Sequence[Offer], name: str, in_clear: str, inside: str, neither: Row) -> Row:
+    """Where a login can be read on the way. in_clear, inside: what is said of the ways to log in."""
+    answered = _answered(offers)
     if not answered:
-        return _unanswered(name, smtp)
-    inside = dict.fromkeys(way for offer in answered for way in offer.auth_inside)
+        return _unanswered(name, offers)
     clear = dict.fromkeys(way for offer in answered for way in offer.auth_in_clear)
+    hidden = dict.fromkeys(way for offer in answered for way in offer.auth_inside)
     if clear:
-        grade, ways, danger = _worst(clear)
-        answer = _("yes, and {ways} even in the clear: {danger}")
-        return Row(name, grade, answer.format(ways=_listed(ways), danger=danger))
-    if inside:
-        return Row(name, Grade.GOOD, _("yes, only inside TLS: {ways}").format(ways=_listed(inside)))
-    return Row(name, Grade.ABSENT, _("not offered: it cannot know who sends, or knows it in another way"))
+        grade, worst, danger = _worst(clear)
+        return Row(name, grade, in_clear.format(ways=_listed(worst), danger=danger))
+    return Row(name, Grade.GOOD, inside.format(ways=_listed(hidden))) if hidden else neither
+
+
+def _smtp_auth(smtp: Sequence[Offer]) -> Row:
+    absent = _("not offered: it cannot know who sends, or knows it in another way")
+    return _logins(
+        smtp,
+        "SMTP AUTH",
+        _("yes, and {ways} even in the clear: {danger}"),
+        _("yes, only inside TLS: {ways}"),
+        Row("SMTP AUTH", Grade.ABSENT, absent),
+    )
 
 
 def _over_ssl(name: str, offers: Sequence[Offer]) -> Row:
@@ -201,74 +210,66 @@ def _upgrade(name: str, offers: Sequence[Offer]) -> Row:
 
 
 def _pop3_passwords(pop3: Sequence[Offer]) -> Row:
-    name, answered = _("POP3 login"), _answered(pop3)
-    if not answered:
-        return _unanswered(name, pop3)
-    clear = dict.fromkeys(way for offer in answered for way in offer.auth_in_clear)
-    inside = dict.fromkeys(way for offer in answered for way in offer.auth_inside)
-    if list(clear) == ["APOP"]:
-        # The greeting comes before TLS, and nothing tells whether the server waits for TLS before it takes the login.
+    name = _("POP3 login")
+    if {way for offer in pop3 for way in offer.auth_in_clear} == {"APOP"}:
+        # The greeting comes before TLS, and nothing tells whether the server waits for TLS before it accepts the login.
         answer = _("{ways} in the greeting: if it is taken without TLS, a simple password can be guessed from it")
         return Row(name, Grade.CAREFUL, answer.format(ways="APOP"))
-    if clear:
-        grade, ways, danger = _worst(clear)
-        answer = _("{ways} in the clear: {danger}")
-        return Row(name, grade, answer.format(ways=_listed(ways), danger=danger))
-    if inside:
-        return Row(name, Grade.GOOD, _("only inside TLS: {ways}").format(ways=_listed(inside)))
-    return Row(name, Grade.UNKNOWN, _("it does not say how"))
+    unknown = Row(name, Grade.UNKNOWN, _("it does not say how"))
+    return _logins(pop3, name, _("{ways} in the clear: {danger}"), _("only inside TLS: {ways}"), unknown)
 
 
 def _certificates(offers: Sequence[Offer]) -> Row:
-    shown = [offer for offer in offers if offer.certificate is not None]
-    bad = [
-        (offer.port, offer.certificate.refused) for offer in shown if offer.certificate and offer.certificate.refused
-    ]
-    if bad:
-        whys = "; ".join(dict.fromkeys(why for _port, why in bad))
-        return Row(_("certificate"), Grade.BAD, _("would be refused: {whys}").format(whys=whys))
+    name, shown = _("certificate"), [offer.certificate for offer in offers if offer.certificate is not None]
     if not shown:
-        grade = Grade.ABSENT if _answered(offers) else Grade.UNKNOWN
-        return Row(_("certificate"), grade, _("none was shown"))
-    until = min(offer.certificate.valid_until for offer in shown if offer.certificate)
-    return Row(_("certificate"), Grade.GOOD, _("accepted, valid until {date}").format(date=until))
+        return Row(name, Grade.ABSENT if _answered(offers) else Grade.UNKNOWN, _("none was shown"))
+    if whys := dict.fromkeys(certificate.refused for certificate in shown if certificate.refused):
+        return Row(name, Grade.BAD, _("would be refused: {whys}").format(whys="; ".join(whys)))
+    until = min(certificate.valid_until for certificate in shown)
+    return Row(name, Grade.GOOD, _("accepted, valid until {date}").format(date=until))
 
 
-def _advice(smtp: Sequence[Offer], pop3: Sequence[Offer]) -> Iterator[str]:
-    """What to switch on: TLS from the first byte before STARTTLS (RFC 8314 section 3), and nothing without."""
-    for offers, outgoing in ((smtp, True), (pop3, False)):
-        secure = sorted(
-            (offer for offer in offers if offer.inside is not None),
-            key=lambda offer: (
-                bool(offer.certificate and offer.certificate.refused),
-                offer.security is not Security.SSL,
-            ),
-        )
-        if secure:
-            best = secure[0]
-            chosen = "SSL/TLS" if best.security is Security.SSL else "STARTTLS"
-            sentence = (
-                _("Outgoing server (SMTP): port {port}, connection security {security}.")
-                if outgoing
-                else _("Incoming server (POP3): port {port}, connection security {security}.")
-            )
-            yield sentence.format(port=best.port, security=chosen)
-            if best.security is Security.STARTTLS:
-                yield _("Choose STARTTLS as required, never “if available”: an offer can be removed on the way.")
-            if best.certificate and best.certificate.refused:
-                yield _(
-                    "Do not log in there and do not switch the check off: the certificate on port {port} would be "
-                    "refused. Ask the provider."
-                ).format(port=best.port)
-            elif outgoing and best.auth_inside:
-                yield _("Switch on “my outgoing server requires authentication”, with your login name and password.")
-        elif _answered(offers):
-            yield (
-                _("No encrypted way to send was found: mail and password can be read on the way. Ask the provider.")
-                if outgoing
-                else _(
-                    "No encrypted way to read mail was found: the password can be read on the way. Ask the provider."
-                )
-            )
-    if not _answered([*smtp, *pop3]):
+_SETTINGS = {
+    SMTP: N_("Outgoing server (SMTP): port {port}, connection security {security}."),
+    POP3: N_("Incoming server (POP3): port {port}, connection security {security}."),
+}
+_NOT_ENCRYPTED = {
+    SMTP: N_("No encrypted way to send was found: mail and password can be read on the way. Ask the provider."),
+    POP3: N_("No encrypted way to read mail was found: the password can be read on the way. Ask the provider."),
+}
+
+
+def _advice(offers: Sequence[Offer]) -> Iterator[str]:
+    """What to switch on: the best of what is encrypted, and nothing without."""
+    for protocol in (SMTP, POP3):
+        answered = [offer for offer in _answered(offers) if offer.record is protocol]
+        if secure := [offer for offer in answered if offer.inside is not None]:
+            yield from _settings(min(secure, key=_order))
+        elif answered:
+            yield _(_NOT_ENCRYPTED[protocol])
+    if not _answered(offers):
         yield _("No mail server answered: check the name, and which ports the provider names.")
+
+
+def _is_refused(offer: Offer) -> bool:
+    return offer.certificate is not None and bool(offer.certificate.refused)
+
+
+def _order(offer: Offer) -> tuple[bool, bool]:
+    """A good certificate first, then TLS from the first byte before STARTTLS (RFC 8314 section 3)."""
+    return _is_refused(offer), offer.security is not Security.SSL
+
+
+def _settings(best: Offer) -> Iterator[str]:
+    """What to enter for this port."""
+    security = "SSL/TLS" if best.security is Security.SSL else "STARTTLS"
+    yield _(_SETTINGS[best.record]).format(port=best.port, security=security)
+    if best.security is Security.STARTTLS:
+        yield _("Choose STARTTLS as required, never “if available”: an offer can be removed on the way.")
+    if _is_refused(best):
+        yield _(
+            "Do not log in there and do not switch the check off: the certificate on port {port} would be refused. Ask "
+            "the provider."
+        ).format(port=best.port)
+    elif best.record is SMTP and best.auth_inside:
+        yield _("Switch on “my outgoing server requires authentication”, with your login name and password.")
