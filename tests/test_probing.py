@@ -26,6 +26,7 @@ from labkit.probing.certificate import judged, trusting
 from labkit.wire.loopback import HOST
 from labkit.wire.network import Network
 from tests.mail.conftest import quiet
+from tests.scripted import Scripted
 
 __all__ = ["quiet"]
 
@@ -39,32 +40,9 @@ def serve() -> Iterator[Serve]:
     with Network() as network:
 
         def served(*parts: bytes, tls: ssl.SSLContext | None = None, stay: bool = False) -> int:
-            return network.listen(lambda: Part(parts, stay), tls=tls).port
+            return network.listen(lambda: Scripted(parts, stay=stay), tls=tls).port
 
         yield served
-
-
-class Part(asyncio.Protocol):
-    """See `serve`. stay: do not close after the last part."""
-
-    def __init__(self, parts: tuple[bytes, ...], stay: bool) -> None:
-        self._parts, self._stay = iter(parts), stay
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._say()
-
-    def data_received(self, data: bytes) -> None:
-        for _line in data.splitlines():
-            self._say()
-
-    def _say(self) -> None:
-        said = next(self._parts, None)
-        if said is not None:
-            self._transport.write(said)
-        elif not self._stay:
-            self._transport.close()
 
 
 def smtp(port: int, **more: Any) -> Offer:

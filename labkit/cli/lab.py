@@ -37,7 +37,7 @@ def lab(options: tuple[str, ...]) -> None:
     # Nor are notebooks trusted for the learner (`jupyter trust`): their outputs and figures are readable before Run All as
     # it is, and a notebook that somebody sent must not run its HTML on being opened. tests/browser holds the first half.
     place = [f"--ServerApp.root_dir={lessons.folder}", f"--LabApp.default_url=/lab/tree/{lessons.first}"]
-    LabApp.launch_instance([*place, *_at_socket_files(), *options])
+    LabApp.launch_instance([*place, *at_socket_files(), *options])
 
 
 def _names(known: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ def _refuse_unheard_of(options: tuple[str, ...], known: set[str]) -> None:
         raise BadSetting(message.format(option=option, nearest=f"--{nearest[0]}" if nearest else ""))
 
 
-def _at_socket_files() -> list[str]:
+def at_socket_files() -> list[str]:
     """Kernels are met at socket files: nobody else can take their ports, and no other user of the machine reaches them.
 
     The system must have them, and their names have room for 103 characters: this many are left for the folder.

@@ -85,7 +85,7 @@ def serve(policy: str, smtp_port: int, pop3_port: int, pcap: Path | None, maildi
     if pcap is not None:
         refuse_unwritable(pcap)
     stopped = threading.Event()
-    for name in _stopping():
+    for name in stopping_signals():
         signal.signal(name, lambda *_signal: stopped.set())
     provider = labkit.Provider(policy, smtp_port=smtp_port, pop3_port=pop3_port, maildir=maildir)
     with provider, SavedSession(provider, pcap) as saved:
@@ -104,7 +104,7 @@ def serve(policy: str, smtp_port: int, pop3_port: int, pcap: Path | None, maildi
         follow.stop()
 
 
-def _stopping() -> Iterator[signal.Signals]:
+def stopping_signals() -> Iterator[signal.Signals]:
     """The signals that stop a server: Ctrl-C, a supervisor's, a terminal that is closed, unless nohup said to go on."""
     yield from (signal.SIGINT, signal.SIGTERM)
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

@@ -1,6 +1,5 @@
 """What the tests of the attacks share: nothing is left behind, and servers that play a part line by line."""
 
-import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from labkit.wire.endpoints import RecordedNames
 from labkit.wire.loopback import HOST
 from labkit.wire.network import Network
 from tests.mail.conftest import quiet
+from tests.scripted import Scripted
 
 __all__ = ["quiet"]
 
@@ -30,35 +30,12 @@ def network() -> Iterator[Network]:
         yield network
 
 
-class Scripted(asyncio.Protocol):
-    """A server that greets, and answers each line it hears with the next line of its part."""
-
-    def __init__(self, *part: bytes) -> None:
-        self._part = iter(part)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._say()
-
-    def data_received(self, data: bytes) -> None:
-        for _line in data.splitlines():
-            self._say()
-
-    def _say(self) -> None:
-        said = next(self._part, b"")
-        if said:
-            self._transport.write(said + b"\r\n")
-        else:
-            self._transport.close()
-
-
 @pytest.fixture
 def play(network: Network) -> Callable[..., Capture]:
     """A capture of a dialogue that is given line by line: the server's greeting, then the client and the server in turn."""
 
     def played(port: int, *lines: bytes) -> Capture:
-        listener = network.listen(lambda: Scripted(*lines[::2]))
+        listener = network.listen(lambda: Scripted(line + b"\r\n" for line in lines[::2]))
         names = RecordedNames({(HOST, listener.port): port}, "mail.example", "client.example")
         with (
             Capture(network.record("tap"), names) as capture,

@@ -99,10 +99,10 @@ def test_serve_saves_the_session_when_its_terminal_is_closed(tmp_path: Path) -> 
 def test_serve_goes_on_without_a_terminal_where_nohup_said_so() -> None:
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert signal.SIGHUP not in serve._stopping()
+        assert signal.SIGHUP not in serve.stopping_signals()
     finally:
         signal.signal(signal.SIGHUP, ignored)
-    assert signal.SIGHUP in serve._stopping()
+    assert signal.SIGHUP in serve.stopping_signals()
 
 
 @pytest.mark.parametrize("stop", STOPS)
