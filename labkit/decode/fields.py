@@ -112,11 +112,11 @@ class Cutter:
         visibility: Visibility | None = None,
         meaning: str = "",
         source: str = "",
-    ) -> None:
-        """The next `length` octets as a span whose children `explain` cuts; what it returns is the span's value."""
+    ) -> str:
+        """The next `length` octets as a span whose children `explain` cuts; returns what that returns, the value."""
         end = min(self.position + max(length, 0), self.end)
         if end == self.position:
-            return
+            return ""
         told = own_meaning(field)
         source, meaning = source or told.source or self.source, meaning or told.sentence or self.meaning
         visibility = visibility or self.visibility
@@ -124,13 +124,14 @@ class Cutter:
         value = explain(inner)
         inner.rest(f"{field}.rest")
         self._append(end - self.position, field, value, meaning, source, visibility, tuple(inner.spans))
+        return value
 
     def vector(
         self, width: int, field: str, explain: Callable[["Cutter"], str], *, meaning: str = "", source: str = ""
-    ) -> None:
+    ) -> str:
         """A length of `width` octets, then so many octets explained by `explain`: TLS's variable-length vector."""
         length = self.number(width, f"{field}.length", source=source or own_meaning(field).source)
-        self.group(length, field, explain, meaning=meaning, source=source)
+        return self.group(length, field, explain, meaning=meaning, source=source)
 
     def opaque(
         self, width: int, field: str, say: Callable[[bytes], str] = hexadecimal, *, meaning: str = "", source: str = ""

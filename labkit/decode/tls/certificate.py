@@ -1,97 +1,93 @@
 """An X.509 certificate (RFC 5280) in DER, octet by octet: every tag, length and value, down to names, validity and key.
 
-DER is one pattern all through: a tag says what follows, a length says how much of it. A reader of tags and lengths that
-trusts neither is enough to explain every octet of a certificate, of a broken one too.
+DER is one pattern all through: a tag says what follows, a length says how much of it. So a reader of tags and lengths that
+trusts neither, and a table of what stands inside what, explain every octet of a certificate, of a broken one too.
 """
 
+import csv
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from ipaddress import ip_address
 
 from labkit.decode.fields import Cutter, hexadecimal, octets, text
+from labkit.decode.meanings import own_meaning
 from labkit.texts import _
 
+BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OID, UTC_TIME, GENERALIZED_TIME, BMP_STRING = 1, 2, 3, 4, 6, 23, 24, 30
 _TAGS = {
-    0x01: "BOOLEAN",
-    0x02: "INTEGER",
-    0x03: "BIT STRING",
-    0x04: "OCTET STRING",
+    BOOLEAN: "BOOLEAN",
+    INTEGER: "INTEGER",
+    BIT_STRING: "BIT STRING",
+    OCTET_STRING: "OCTET STRING",
     0x05: "NULL",
-    0x06: "OBJECT IDENTIFIER",
+    OID: "OBJECT IDENTIFIER",
     0x0C: "UTF8String",
     0x13: "PrintableString",
     0x14: "TeletexString",
     0x16: "IA5String",
-    0x17: "UTCTime",
-    0x18: "GeneralizedTime",
-    0x1E: "BMPString",
+    UTC_TIME: "UTCTime",
+    GENERALIZED_TIME: "GeneralizedTime",
+    BMP_STRING: "BMPString",
     0x30: "SEQUENCE",
     0x31: "SET",
 }
-
-OIDS = {
-    "2.5.4.3": "CN",
-    "2.5.4.4": "SN",
-    "2.5.4.5": "serialNumber",
-    "2.5.4.6": "C",
-    "2.5.4.7": "L",
-    "2.5.4.8": "ST",
-    "2.5.4.9": "STREET",
-    "2.5.4.10": "O",
-    "2.5.4.11": "OU",
-    "2.5.4.12": "title",
-    "2.5.4.15": "businessCategory",
-    "2.5.4.17": "postalCode",
-    "2.5.4.42": "GN",
-    "2.5.4.97": "organizationIdentifier",
-    "0.9.2342.19200300.100.1.1": "UID",
-    "0.9.2342.19200300.100.1.25": "DC",
-    "1.2.840.113549.1.9.1": "emailAddress",
-    "1.3.6.1.4.1.311.60.2.1.2": "jurisdictionST",
-    "1.3.6.1.4.1.311.60.2.1.3": "jurisdictionC",
-    "1.2.840.113549.1.1.1": "rsaEncryption",
-    "1.2.840.113549.1.1.4": "md5WithRSAEncryption",
-    "1.2.840.113549.1.1.5": "sha1WithRSAEncryption",
-    "1.2.840.113549.1.1.10": "RSASSA-PSS",
-    "1.2.840.113549.1.1.11": "sha256WithRSAEncryption",
-    "1.2.840.113549.1.1.12": "sha384WithRSAEncryption",
-    "1.2.840.113549.1.1.13": "sha512WithRSAEncryption",
-    "1.2.840.10040.4.1": "DSA",
-    "1.2.840.10045.2.1": "ecPublicKey",
-    "1.2.840.10045.3.1.7": "secp256r1",
-    "1.3.132.0.10": "secp256k1",
-    "1.3.132.0.34": "secp384r1",
-    "1.3.132.0.35": "secp521r1",
-    "1.2.840.10045.4.1": "ecdsa-with-SHA1",
-    "1.2.840.10045.4.3.2": "ecdsa-with-SHA256",
-    "1.2.840.10045.4.3.3": "ecdsa-with-SHA384",
-    "1.2.840.10045.4.3.4": "ecdsa-with-SHA512",
-    "1.3.101.112": "Ed25519",
-    "1.3.101.113": "Ed448",
-    "2.5.29.9": "subjectDirectoryAttributes",
-    "2.5.29.14": "subjectKeyIdentifier",
-    "2.5.29.15": "keyUsage",
-    "2.5.29.16": "privateKeyUsagePeriod",
-    "2.5.29.17": "subjectAltName",
-    "2.5.29.18": "issuerAltName",
-    "2.5.29.19": "basicConstraints",
-    "2.5.29.30": "nameConstraints",
-    "2.5.29.31": "cRLDistributionPoints",
-    "2.5.29.32": "certificatePolicies",
-    "2.5.29.35": "authorityKeyIdentifier",
-    "2.5.29.37": "extKeyUsage",
-    "1.3.6.1.5.5.7.1.1": "authorityInfoAccess",
-    "1.3.6.1.5.5.7.1.24": "tlsFeature",
-    "1.3.6.1.4.1.11129.2.4.2": "signedCertificateTimestampList",
-    "2.16.840.1.113730.1.1": "netscapeCertType",
-    "2.16.840.1.113730.1.13": "netscapeComment",
-    "1.3.6.1.5.5.7.3.1": "serverAuth",
-    "1.3.6.1.5.5.7.3.2": "clientAuth",
-    "1.3.6.1.5.5.7.3.4": "emailProtection",
-    "1.3.6.1.5.5.7.3.9": "OCSPSigning",
+# What stands inside an element: (tag it must have, or 0; name). The last one may come again and again.
+_INSIDE: dict[str, tuple[tuple[int, str], ...]] = {
+    "certificate": ((0, "tbs"), (0, "signature_algorithm"), (0, "signature")),
+    "tbs": (
+        (0xA0, "version"),
+        (0, "serial"),
+        (0, "tbs.signature_algorithm"),
+        (0, "issuer"),
+        (0, "validity"),
+        (0, "subject"),
+        (0, "public_key"),
+        (0xA3, "extensions"),
+        (0, "unique_id"),
+    ),
+    "version": ((0, "version.integer"),),
+    "signature_algorithm": ((0, "signature_algorithm.name"), (0, "signature_algorithm.parameters")),
+    "tbs.signature_algorithm": ((0, "tbs.signature_algorithm.name"), (0, "tbs.signature_algorithm.parameters")),
+    "issuer": ((0, "name.rdn"),),
+    "subject": ((0, "name.rdn"),),
+    "name.rdn": ((0, "name.attribute"),),
+    "name.attribute": ((0, "name.type"), (0, "name.value")),
+    "validity": ((0, "not_before"), (0, "not_after")),
+    "public_key": ((0, "key.algorithm"), (0, "key")),
+    "key.algorithm": ((0, "key.name"), (OID, "key.curve"), (0, "key.parameters")),
+    "rsa": ((0, "rsa.modulus"), (0, "rsa.exponent")),
+    "extensions": ((0, "extension_list"),),
+    "extension_list": ((0, "extension"),),
+    "extension": ((0, "extension.name"), (BOOLEAN, "extension.critical"), (0, "extension.value")),
+    "general_names": ((0, "general_name"),),
+    "purposes": ((0, "purpose"),),
+    "constraints": ((BOOLEAN, "is_authority"), (INTEGER, "path_length")),
 }
-
-Explain = Callable[[Cutter], str]
+# What an element says, where that is not all that stands in it with commas between: which inner elements, and between them.
+_SAYS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "certificate": ("", ("tbs",)),
+    "tbs": ("", ("subject",)),
+    "signature_algorithm": ("", ("signature_algorithm.name",)),
+    "tbs.signature_algorithm": ("", ("tbs.signature_algorithm.name",)),
+    "name.attribute": ("=", ("name.type", "name.value")),
+    "name.rdn": ("+", ("name.attribute",)),
+    "validity": (" – ", ("not_before", "not_after")),
+    "public_key": (" ", ("key.algorithm", "key")),  # of an RSA key how long it is
+    "key.algorithm": (" ", ("key.name", "key.curve")),
+    "rsa": ("", ("rsa.modulus",)),
+    "extension": (": ", ("extension.name", "extension.value")),
+}
+# What the content of an extension is; every other one is shown as its octets.
+_EXTENSIONS = {"subjectAltName": "general_names", "extKeyUsage": "purposes", "basicConstraints": "constraints"}
 _LONGEST_OID = 64  # octets; a hostile one must not become a number of thousands of digits
+
+
+@cache
+def _names() -> dict[str, str]:
+    with (files(__package__) / "object_identifiers.csv").open(encoding="utf-8") as file:
+        return {row["oid"]: row["name"] for row in csv.DictReader(file)}
 
 
 def oid(content: bytes) -> str:
@@ -111,35 +107,34 @@ def oid(content: bytes) -> str:
 
 def certificate(cut: Cutter) -> str:
     """Explain one certificate (RFC 5280 section 4.1); the value is its subject."""
-    found: dict[str, str] = {}
-
-    def inside(cut: Cutter) -> str:
-        element(cut, "x509.tbs", lambda inner: _tbs(inner, found))
-        _algorithm(cut, "x509.signature_algorithm", _("How the issuer signed."), "RFC 5280 section 4.1.1.2")
-        element(cut, "x509.signature", _bits)
-        return found.get("subject", "")
-
-    element(cut, "x509.certificate", inside)
-    return found.get("subject", "")
+    return _element(cut, "certificate")
 
 
-def element(cut: Cutter, field: str, explain: Explain, *, meaning: str = "", source: str = "") -> None:
-    """One DER element: tag and length as a span, then the content, cut by `explain`, whose result is the value."""
-    header, length = _header(cut.peek(6))
+def _element(cut: Cutter, name: str, about: str = "") -> str:
+    """One DER element: tag and length as a span, then its content; returns its value.
+
+    about: what the element before it said, which decides how this one is read.
+    """
+    head = cut.peek(6)
+    header, length = _header(head)
+    field = f"x509.{name}"
 
     def inside(inner: Cutter) -> str:
-        tag = inner.peek(1)[0]
-        inner.take(
-            header,
-            f"{field}.der",
-            meaning=_("DER: the tag says {tag}, the length says {length}.").format(
-                tag=_tag(tag), length=octets(length)
-            ),
-            source="X.690 section 8.1",
-        )
-        return explain(inner)
+        words = _("DER: the tag says {tag}, the length says {length}.")
+        words = words.format(tag=_tag(head[0]), length=octets(length))
+        inner.take(header, f"{field}.der", meaning=words, source="X.690 section 8.1")
+        if head[0] == BIT_STRING:
+            inner.take(1, "x509.unused_bits")
+            if name == "key" and about.startswith("rsaEncryption"):
+                return _element(inner, "rsa")
+        if name == "extension.value" and about in _EXTENSIONS and inner.left:
+            return _element(inner, _EXTENSIONS[about])
+        value = _together(inner, name) if name in _INSIDE else _value(inner, name, head[0])
+        return "" if name == "key" else value
 
-    cut.group(header + length, field, inside, meaning=meaning, source=source)
+    meaning = own_meaning(f"x509.extension.{about}").sentence if name == "extension.value" else ""
+    source = "X.690 section 8.19" if head[:1] == bytes([OID]) else ""
+    return cut.group(header + length, field, inside, meaning=meaning, source=source)
 
 
 def _header(head: bytes) -> tuple[int, int]:
@@ -151,279 +146,75 @@ def _header(head: bytes) -> tuple[int, int]:
 
 
 def _tag(tag: int) -> str:
-    if tag & 0xC0 == 0x80:
-        return f"[{tag & 0x1F}]"
-    return _TAGS.get(tag, f"0x{tag:02X}")
+    return f"[{tag & 0x1F}]" if tag & 0xC0 == 0x80 else _TAGS.get(tag, f"0x{tag:02X}")
 
 
-def _tbs(cut: Cutter, found: dict[str, str]) -> str:
-    if cut.peek(1) == b"\xa0":
-        element(cut, "x509.version", _version)
-    element(cut, "x509.serial", _integer)
-    _algorithm(cut, "x509.tbs.signature_algorithm", _("How the issuer signs."), "RFC 5280 section 4.1.2.3")
-    element(cut, "x509.issuer", _name)
-    element(cut, "x509.validity", _validity)
-
-    def subject(inner: Cutter) -> str:
-        found["subject"] = _name(inner)
-        return found["subject"]
-
-    element(cut, "x509.subject", subject)
-    element(cut, "x509.public_key", _public_key)
+def _together(cut: Cutter, name: str) -> str:
+    """What an element says whose content is other elements, as `_INSIDE` names them."""
+    expected = list(_INSIDE[name])
+    said: list[tuple[str, str]] = []
     while cut.left:
-        if cut.peek(1) == b"\xa3":
-            element(cut, "x509.extensions", _extensions)
-        else:
-            element(cut, "x509.unique_id", _bytes)
-    return found.get("subject", "")
-
-
-def _bytes(cut: Cutter) -> str:
-    return hexadecimal(cut.rest("x509.octets"))
-
-
-def _bits(cut: Cutter) -> str:
-    cut.take(1, "x509.unused_bits")
-    return hexadecimal(cut.rest("x509.bits"))
-
-
-def _integer(cut: Cutter) -> str:
-    return cut.rest("x509.integer").hex()
-
-
-def _small(cut: Cutter) -> str:
-    octets = cut.rest("x509.integer")
-    return str(int.from_bytes(octets, "big")) if len(octets) <= 8 else hexadecimal(octets)
-
-
-def _version(cut: Cutter) -> str:
-    number = 0
-
-    def inside(inner: Cutter) -> str:
-        nonlocal number
-        number = int.from_bytes(inner.take(min(inner.left, 4), "x509.version.number"), "big")
-        return f"v{number + 1}"
-
-    element(cut, "x509.version.integer", inside)
-    return f"v{number + 1}"
-
-
-def _oid(cut: Cutter, field: str) -> str:
-    """An object identifier; its name where it has a common one."""
-    found = ""
-
-    def inside(inner: Cutter) -> str:
-        nonlocal found
-        dotted = oid(inner.peek(inner.left))
-        found = OIDS.get(dotted, dotted)
-        inner.rest(f"{field}.oid", lambda _octets: dotted)
-        return found
-
-    element(cut, field, inside, source="X.690 section 8.19")
-    return found
-
-
-def _algorithm(cut: Cutter, field: str, meaning: str, source: str) -> None:
-    def inside(inner: Cutter) -> str:
-        name = _oid(inner, f"{field}.name")
-        if inner.left:
-            element(inner, f"{field}.parameters", _bytes)
-        return name
-
-    element(cut, field, inside, meaning=meaning, source=source)
-
-
-def _name(cut: Cutter) -> str:
-    """A distinguished name (RFC 5280 section 4.1.2.4), as RFC 4514 writes it but in the order of the certificate."""
-    parts: list[str] = []
-
-    def attribute(inner: Cutter) -> str:
-        kind = _oid(inner, "x509.name.type")
-        value = ""
-
-        def string(inmost: Cutter) -> str:
-            nonlocal value
-            wide = inmost.data[inmost.position - 2 : inmost.position - 1] == b"\x1e"
-            value = inmost.rest("x509.name.text", text).decode("utf-16-be" if wide else "utf-8", "backslashreplace")
-            return value
-
-        element(inner, "x509.name.value", string)
-        parts.append(f"{kind}={value}")
-        return parts[-1]
-
-    def one_set(inner: Cutter) -> str:
-        before = len(parts)
-        while inner.left:
-            element(inner, "x509.name.attribute", attribute)
-        return "+".join(parts[before:])
-
-    while cut.left:
-        element(cut, "x509.name.rdn", one_set)
-    return ", ".join(parts)
-
-
-def _validity(cut: Cutter) -> str:
-    ends: list[str] = []
-
-    def time(inner: Cutter) -> str:
-        ends.append(_time(inner.rest("x509.time", text)))
-        return ends[-1]
-
-    element(cut, "x509.not_before", time)
-    element(cut, "x509.not_after", time)
-    return " – ".join(ends)
-
-
-def _time(octets: bytes) -> str:
-    """UTCTime (two digits of the year: 50 to 99 are 19xx) or GeneralizedTime, as a person reads it."""
-    digits = octets.decode("ascii", "replace")
-    for form in ("%y%m%d%H%M%SZ", "%Y%m%d%H%M%SZ"):
-        try:
-            moment = datetime.strptime(digits, form).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-        if len(digits) == 13:
-            century = 1900 if moment.year % 100 >= 50 else 2000
-            moment = moment.replace(year=century + moment.year % 100)
-        return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-    return text(octets)
-
-
-def _public_key(cut: Cutter) -> str:
-    algorithm: list[str] = []
-
-    def inside(inner: Cutter) -> str:
-        algorithm.append(_oid(inner, "x509.key.name"))
-        if inner.left:
-            if inner.peek(1) == b"\x06":
-                algorithm.append(_oid(inner, "x509.key.curve"))
-            else:
-                element(inner, "x509.key.parameters", _bytes)
-        return " ".join(algorithm)
-
-    def bits(inner: Cutter) -> str:
-        inner.take(1, "x509.unused_bits")
-        if algorithm[:1] != ["rsaEncryption"]:
-            return hexadecimal(inner.rest("x509.key.bits"))
-        element(inner, "x509.rsa", rsa)
-        return ""
-
-    def rsa(inner: Cutter) -> str:
-        modulus = b""
-
-        def whole(inmost: Cutter) -> str:
-            nonlocal modulus
-            modulus = inmost.rest("x509.rsa.modulus.octets")
-            return hexadecimal(modulus)
-
-        element(inner, "x509.rsa.modulus", whole)
-        element(inner, "x509.rsa.exponent", _small)
-        algorithm.append(_("{bits} bits").format(bits=int.from_bytes(modulus, "big").bit_length()))
-        return algorithm[-1]
-
-    element(cut, "x509.key.algorithm", inside)
-    element(cut, "x509.key", bits)
-    return " ".join(algorithm)
-
-
-def _extensions(cut: Cutter) -> str:
-    names: list[str] = []
-
-    def one(inner: Cutter) -> str:
-        name = _oid(inner, "x509.extension.name")
-        names.append(name)
-        if inner.peek(1) == b"\x01":
-            element(inner, "x509.extension.critical", _boolean)
-        value = ""
-
-        def content(inmost: Cutter) -> str:
-            nonlocal value
-            value = _EXTENSIONS.get(name, _bytes)(inmost)
-            return value
-
-        element(inner, "x509.extension.value", content, meaning=_extension_meaning(name))
-        return f"{name}: {value}" if value else name
-
-    def many(inner: Cutter) -> str:
-        while inner.left:
-            element(inner, "x509.extension", one)
-        return ", ".join(names)
-
-    element(cut, "x509.extension_list", many)
-    return ", ".join(names)
-
-
-def _extension_meaning(name: str) -> str:
-    if name == "subjectAltName":
-        return _("The names that the key is for. In clear up to TLS 1.2: they tell everybody which server answered.")
-    if name == "signedCertificateTimestampList":
-        return _("Promises of public logs to list this certificate, where anybody can look it up.")
-    return ""
-
-
-def _boolean(cut: Cutter) -> str:
-    return _("no") if cut.rest("x509.boolean") == b"\0" else _("yes")
-
-
-def _alternative_names(cut: Cutter) -> str:
-    names: list[str] = []
-
-    def one(inner: Cutter) -> str:
-        tag = inner.data[inner.position - 2]
-        octets = inner.rest("x509.general_name.octets", text)
-        if tag == 0x87 and len(octets) in (4, 16):
-            names.append(_address(octets))
-        else:
-            names.append(text(octets) if tag in (0x81, 0x82, 0x86) else hexadecimal(octets))
-        return names[-1]
-
-    def many(inner: Cutter) -> str:
-        while inner.left:
-            short = len(inner.peek(2)) == 2 and inner.peek(2)[1] < 0x80
-            element(inner, "x509.general_name", one if short else _bytes)
-        return ", ".join(names)
-
-    element(cut, "x509.general_names", many)
-    return ", ".join(names)
-
-
-def _address(octets: bytes) -> str:
-    if len(octets) == 4:
-        return ".".join(map(str, octets))
-    return ":".join(f"{int.from_bytes(octets[at : at + 2], 'big'):x}" for at in range(0, 16, 2))
-
-
-def _usages(cut: Cutter) -> str:
-    names: list[str] = []
-
-    def many(inner: Cutter) -> str:
-        while inner.left:
-            names.append(_oid(inner, "x509.purpose"))
-        return ", ".join(names)
-
-    element(cut, "x509.purposes", many)
-    return ", ".join(names)
-
-
-def _constraints(cut: Cutter) -> str:
-    value = _("not a certificate authority")
-
-    def inside(inner: Cutter) -> str:
-        nonlocal value
-        if inner.peek(1) == b"\x01":
-            if inner.peek(3)[2:] not in (b"", b"\0"):
-                value = _("a certificate authority")
-            element(inner, "x509.is_authority", _boolean)
-        if inner.left:
-            element(inner, "x509.path_length", _small)
-        return value
-
-    element(cut, "x509.constraints", inside)
+        while len(expected) > 1 and expected[0][0] and cut.peek(1)[0] != expected[0][0]:
+            expected.pop(0)
+        inner = expected[0][1]
+        said.append((inner, _element(cut, inner, said[0][1] if said else "")))
+        if len(expected) > 1:
+            expected.pop(0)
+    if name == "constraints":
+        return _("a certificate authority") if ("is_authority", _("yes")) in said else _("not a certificate authority")
+    if name in ("extensions", "extension_list"):
+        said = [(inner, value.partition(": ")[0]) for inner, value in said]
+    between, counting = _SAYS.get(name, (", ", ()))
+    return between.join(value for inner, value in said if value and (not counting or inner in counting))
+
+
+def _value(cut: Cutter, name: str, tag: int) -> str:
+    """What an element says that holds no others: by its tag, or by what it is for."""
+    content = cut.peek(cut.left)
+    value = _SAY.get(name, _BY_TAG.get(tag, text if name.startswith("name.") else hexadecimal))(content)
+    cut.rest(f"x509.{name}.content", oid if tag == OID else lambda _octets: value)
     return value
 
 
-_EXTENSIONS: dict[str, Explain] = {
-    "subjectAltName": _alternative_names,
-    "extKeyUsage": _usages,
-    "basicConstraints": _constraints,
+def _object(content: bytes) -> str:
+    dotted = oid(content)
+    return _names().get(dotted, dotted)
+
+
+def _number(content: bytes) -> str:
+    return str(int.from_bytes(content, "big")) if len(content) <= 8 else hexadecimal(content)
+
+
+def _yes_or_no(content: bytes) -> str:
+    return _("no") if content == b"\0" else _("yes")
+
+
+def _time(content: bytes) -> str:
+    """UTCTime (two digits of the year: 50 to 99 are 19xx) or GeneralizedTime, as a person reads it."""
+    digits = text(content)
+    if len(digits) == 13:
+        digits = ("19" if digits >= "5" else "20") + digits
+    try:
+        moment = datetime.strptime(digits, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return text(content)
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+_BY_TAG: dict[int, Callable[[bytes], str]] = {
+    BOOLEAN: _yes_or_no,
+    INTEGER: _number,
+    OID: _object,
+    UTC_TIME: _time,
+    GENERALIZED_TIME: _time,
+    BMP_STRING: lambda content: content.decode("utf-16-be", "backslashreplace"),
+    0x81: text,  # in a general name (RFC 5280 section 4.2.1.6): e-mail address, host name, URI, IP address
+    0x82: text,
+    0x86: text,
+    0x87: lambda content: str(ip_address(content)) if len(content) in (4, 16) else hexadecimal(content),
+}
+_SAY: dict[str, Callable[[bytes], str]] = {
+    "serial": bytes.hex,
+    "version.integer": lambda content: f"v{int.from_bytes(content[:4], 'big') + 1}",
+    "rsa.modulus": lambda content: _("{bits} bits").format(bits=int.from_bytes(content, "big").bit_length()),
 }

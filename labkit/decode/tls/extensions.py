@@ -5,10 +5,10 @@ extension looks different in a client's and in a server's message, the function 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from labkit.decode.fields import Cutter, hexadecimal, text
+from labkit.decode.meanings import meaning_of
 from labkit.decode.tls.names import (
     CERTIFICATE_COMPRESSIONS,
     CERTIFICATE_TYPES,
@@ -32,15 +32,6 @@ class Place(Enum):
     SERVER_HELLO = auto()
     RETRY = auto()
     OTHER = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Extension:
-    """How to cut an extension, what it is for (a function, so that the reader's language is asked each time), its source."""
-
-    cut: Callable[[Cutter, Place], str]
-    meaning: Callable[[], str]
-    source: str
 
 
 def extensions(cut: Cutter, place: Place, prefix: str) -> None:
@@ -67,22 +58,16 @@ def _extension(cut: Cutter, place: Place) -> str:
     head = cut.peek(4)
     number, length = int.from_bytes(head[:2], "big"), int.from_bytes(head[2:4], "big")
     name = name_of(EXTENSIONS, number)
-    known = _TABLE.get(number, _UNKNOWN)
-    meaning = _grease() if is_grease(number) else known.meaning()
+    field = f"tls.extension.{name}"
+    meaning, source = (_grease(), "RFC 8701") if is_grease(number) else meaning_of(field)
 
     def inside(inner: Cutter) -> str:
         inner.number(2, "tls.extension.type", lambda _number: name)
         inner.number(2, "tls.extension.length")
-        value = known.cut(inner, place) if inner.left else ""
+        value = _CONTENTS.get(number, _opaque)(inner, place) if inner.left else ""
         return f"{name}: {value}" if value else name
 
-    cut.group(
-        4 + length,
-        f"tls.extension.{name}",
-        inside,
-        meaning=meaning,
-        source="RFC 8701" if is_grease(number) else known.source,
-    )
+    cut.group(4 + length, field, inside, meaning=meaning, source=source)
     return name
 
 
@@ -292,135 +277,31 @@ def _authorities(cut: Cutter, _place: Place) -> str:
 
 
 _SIGNATURE_LIST = _listed(2, 2, "tls.signature_algorithms.algorithm", _named(SIGNATURES))
-_UNKNOWN = Extension(
-    _opaque, lambda: _("An extension whose content this lab does not explain."), "RFC 8446 section 4.2"
-)
-_TABLE = {
-    0: Extension(
-        _server_name,
-        lambda: _(
-            "Server Name Indication: which server the client wants. It is not encrypted: everybody on the way learns it."
-        ),
-        "RFC 6066 section 3",
-    ),
-    1: Extension(_fragment_length, lambda: _("The client asks for shorter records."), "RFC 6066 section 4"),
-    5: Extension(
-        _status_request,
-        lambda: _("Asks for proof that the certificate is not revoked (OCSP stapling)."),
-        "RFC 6066 section 8",
-    ),
-    10: Extension(
-        _listed(2, 2, "tls.supported_groups.group", _named(GROUPS)),
-        lambda: _("The groups in which the sender can agree on a key, the preferred one first."),
-        "RFC 8446 section 4.2.7",
-    ),
-    11: Extension(
-        _point_formats,
-        lambda: _("How points of elliptic curves may be written, for TLS 1.2 and older."),
-        "RFC 8422 section 5.1.2",
-    ),
-    13: Extension(
-        _SIGNATURE_LIST,
-        lambda: _("The signatures that the sender can check, the preferred one first."),
-        "RFC 8446 section 4.2.3",
-    ),
-    15: Extension(_heartbeat, lambda: _("Heartbeats keep a quiet connection alive."), "RFC 6520 section 2"),
-    16: Extension(
-        _protocols,
-        lambda: _("ALPN: which protocol the client wants to speak inside TLS. In a ClientHello everybody can read it."),
-        "RFC 7301 section 3.1",
-    ),
-    18: Extension(
-        _timestamps, lambda: _("Certificate Transparency: signed timestamps of public logs."), "RFC 6962 section 3.3"
-    ),
-    19: Extension(_certificate_type, lambda: _("The form of the client's certificate."), "RFC 7250 section 3"),
-    20: Extension(_certificate_type, lambda: _("The form of the server's certificate."), "RFC 7250 section 3"),
-    21: Extension(
-        _padding,
-        lambda: _("Makes the ClientHello longer, against servers that mishandle some lengths."),
-        "RFC 7685 section 3",
-    ),
-    22: Extension(
-        _opaque,
-        lambda: _("Encrypt first, then authenticate: repairs the CBC suites of TLS 1.2 and older."),
-        "RFC 7366 section 2",
-    ),
-    23: Extension(
-        _opaque,
-        lambda: _(
-            "Extended master secret: the keys depend on the whole handshake, so that sessions cannot be spliced."
-        ),
-        "RFC 7627 section 5.1",
-    ),
-    27: Extension(
-        _listed(1, 2, "tls.compress_certificate.algorithm", _named(CERTIFICATE_COMPRESSIONS)),
-        lambda: _("How certificates may be compressed."),
-        "RFC 8879 section 3",
-    ),
-    28: Extension(_record_limit, lambda: _("The longest record that the sender will take."), "RFC 8449 section 4"),
-    34: Extension(
-        _listed(2, 2, "tls.delegated_credential.algorithm", _named(SIGNATURES)),
-        lambda: _("The client takes short-lived keys that a certificate's owner signed."),
-        "RFC 9345 section 4.1.1",
-    ),
-    35: Extension(
-        _session_ticket,
-        lambda: _("Session tickets: empty asks for one, otherwise it resumes an earlier session."),
-        "RFC 5077 section 3.2",
-    ),
-    41: Extension(
-        _pre_shared_key,
-        lambda: _("Keys that both ends know already, mostly from an earlier session; the server takes at most one."),
-        "RFC 8446 section 4.2.11",
-    ),
-    42: Extension(
-        _early_data,
-        lambda: _("Application data in the very first flight, before the server has answered."),
-        "RFC 8446 section 4.2.10",
-    ),
-    43: Extension(
-        _supported_versions,
-        lambda: _("The TLS versions: a client lists what it can, a server says what it chose."),
-        "RFC 8446 section 4.2.1",
-    ),
-    44: Extension(
-        _cookie,
-        lambda: _("Lets a server forget the client between HelloRetryRequest and the second ClientHello."),
-        "RFC 8446 section 4.2.2",
-    ),
-    45: Extension(
-        _listed(1, 1, "tls.psk_key_exchange_modes.mode", _named(PSK_MODES, 2)),
-        lambda: _("How a key from an earlier session may be used; psk_dhe_ke adds a fresh key exchange."),
-        "RFC 8446 section 4.2.9",
-    ),
-    47: Extension(
-        _authorities, lambda: _("The certificate authorities that the sender believes."), "RFC 8446 section 4.2.4"
-    ),
-    49: Extension(
-        _opaque, lambda: _("The client is willing to show a certificate after the handshake."), "RFC 8446 section 4.2.6"
-    ),
-    50: Extension(
-        _SIGNATURE_LIST,
-        lambda: _("The signatures that the sender can check inside certificates."),
-        "RFC 8446 section 4.2.3",
-    ),
-    51: Extension(
-        _key_share,
-        lambda: _(
-            "Public keys for the key exchange: from both of them the two ends, and nobody else, compute the session's keys."
-        ),
-        "RFC 8446 section 4.2.8",
-    ),
-    65037: Extension(
-        _opaque,
-        lambda: _(
-            "Encrypted Client Hello: the true ClientHello, sealed for the server; or random bytes that look like it."
-        ),
-        "RFC 9849 section 5",
-    ),
-    65281: Extension(
-        _renegotiation,
-        lambda: _("Ties a renegotiation to the handshake before it, so that nobody can splice in one of his own."),
-        "RFC 5746 section 3.2",
-    ),
+# How to cut an extension's content, by its number; one that is not here is a run of octets.
+_CONTENTS: dict[int, Callable[[Cutter, Place], str]] = {
+    0: _server_name,
+    1: _fragment_length,
+    5: _status_request,
+    10: _listed(2, 2, "tls.supported_groups.group", _named(GROUPS)),
+    11: _point_formats,
+    13: _SIGNATURE_LIST,
+    15: _heartbeat,
+    16: _protocols,
+    18: _timestamps,
+    19: _certificate_type,
+    20: _certificate_type,
+    21: _padding,
+    27: _listed(1, 2, "tls.compress_certificate.algorithm", _named(CERTIFICATE_COMPRESSIONS)),
+    28: _record_limit,
+    34: _listed(2, 2, "tls.delegated_credential.algorithm", _named(SIGNATURES)),
+    35: _session_ticket,
+    41: _pre_shared_key,
+    42: _early_data,
+    43: _supported_versions,
+    44: _cookie,
+    45: _listed(1, 1, "tls.psk_key_exchange_modes.mode", _named(PSK_MODES, 2)),
+    47: _authorities,
+    50: _SIGNATURE_LIST,
+    51: _key_share,
+    65281: _renegotiation,
 }

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labkit.decode.fields import Cutter, hexadecimal
+from labkit.decode.meanings import meaning_of, own_meaning
 from labkit.decode.spans import Span
 from labkit.decode.tls.certificate import certificate
 from labkit.decode.tls.extensions import Place, extensions, numbers
@@ -48,31 +49,23 @@ def message_span(message: bytes, context: Context) -> Span:
     """A handshake message with its header as one span over [0, len(message)). message: at least one octet."""
     retry = message[:1] == b"\x02" and message[6:38] == RETRY_RANDOM
     name = "HelloRetryRequest" if retry else name_of(HANDSHAKE_TYPES, message[0], 2)
-    kind = _MESSAGES.get(message[0], _Kind(_unknown, _unexplained, "RFC 8446 section 4", "RFC 5246 section 7.4"))
-    source = kind.source13 if context.tls13 or not kind.source12 else kind.source12
-    meaning = _retry() if retry else kind.meaning()
+    meaning, source = meaning_of(f"tls.message.{name}")
+    if not context.tls13:
+        source = own_meaning(f"tls.message.{name}.tls12").source or source
     cut = Cutter(message, 0, len(message), source)
 
     def inside(inner: Cutter) -> str:
         inner.number(1, "tls.handshake.type", lambda _number: name)
         inner.number(3, "tls.handshake.length")
-        kind.cut(inner, context)
+        _BODIES.get(message[0], _unknown)(inner, context)
         return name
 
-    cut.group(len(message), "tls.handshake", inside, meaning=meaning)
+    cut.group(len(message), "tls.handshake", inside, meaning=meaning, source=source)
     return cut.spans[0]
-
-
-def _unexplained() -> str:
-    return _("A handshake message that this lab does not explain further.")
 
 
 def _unknown(cut: Cutter, _context: Context) -> None:
     cut.rest("tls.handshake.body")
-
-
-def _retry() -> str:
-    return _("The server asks for another ClientHello, mostly with a key for another group.")
 
 
 def _client_hello(cut: Cutter, context: Context) -> None:
@@ -302,72 +295,22 @@ def _empty(cut: Cutter, context: Context) -> None:
     """A message without a body."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    cut: Callable[[Cutter, Context], None]
-    meaning: Callable[[], str]  # a function, so that the reader's language is asked each time
-    source13: str
-    source12: str = ""
-
-
-_MESSAGES = {
-    0: _Kind(_empty, lambda: _("The server asks for a new handshake."), "RFC 5246 section 7.4.1.1"),
-    1: _Kind(
-        _client_hello,
-        lambda: _("The client says what it can, and to whom it wants to speak. Never encrypted."),
-        "RFC 8446 section 4.1.2",
-        "RFC 5246 section 7.4.1.2",
-    ),
-    2: _Kind(
-        _server_hello,
-        lambda: _("The server chooses version and cipher suite."),
-        "RFC 8446 section 4.1.3",
-        "RFC 5246 section 7.4.1.3",
-    ),
-    4: _Kind(
-        _new_session_ticket,
-        lambda: _("A ticket that makes the next handshake shorter."),
-        "RFC 8446 section 4.6.1",
-        "RFC 5077 section 3.3",
-    ),
-    5: _Kind(_empty, lambda: _("The client's early data ends here."), "RFC 8446 section 4.5"),
-    8: _Kind(
-        _encrypted_extensions,
-        lambda: _("The server's answers to extensions that need not be known to everybody."),
-        "RFC 8446 section 4.3.1",
-    ),
-    11: _Kind(
-        _certificate,
-        lambda: _("The sender's certificate. TLS 1.3 encrypts it; up to TLS 1.2 everybody can read the names in it."),
-        "RFC 8446 section 4.4.2",
-        "RFC 5246 section 7.4.2",
-    ),
-    12: _Kind(
-        _server_key_exchange,
-        lambda: _("The server's half of the key exchange, signed."),
-        "RFC 5246 section 7.4.3",
-    ),
-    13: _Kind(
-        _certificate_request,
-        lambda: _("The server asks the client for a certificate."),
-        "RFC 8446 section 4.3.2",
-        "RFC 5246 section 7.4.4",
-    ),
-    14: _Kind(_empty, lambda: _("The server waits for the client now."), "RFC 5246 section 7.4.5"),
-    15: _Kind(
-        _certificate_verify,
-        lambda: _("The sender proves that the certificate's key is its own, by signing the handshake."),
-        "RFC 8446 section 4.4.3",
-        "RFC 5246 section 7.4.8",
-    ),
-    16: _Kind(_client_key_exchange, lambda: _("The client's half of the key exchange."), "RFC 5246 section 7.4.7"),
-    20: _Kind(
-        _finished,
-        lambda: _("The sender has finished the handshake and proves that nobody changed it."),
-        "RFC 8446 section 4.4.4",
-        "RFC 5246 section 7.4.9",
-    ),
-    22: _Kind(_certificate_status, lambda: _("Proof that the certificate is not revoked."), "RFC 6066 section 8"),
-    24: _Kind(_key_update, lambda: _("The sender's next record uses a new key."), "RFC 8446 section 4.6.3"),
-    25: _Kind(_compressed_certificate, lambda: _("The sender's certificate, compressed."), "RFC 8879 section 4"),
+# How to cut a message's body, by its type.
+_BODIES: dict[int, Callable[[Cutter, Context], None]] = {
+    0: _empty,
+    1: _client_hello,
+    2: _server_hello,
+    4: _new_session_ticket,
+    5: _empty,
+    8: _encrypted_extensions,
+    11: _certificate,
+    12: _server_key_exchange,
+    13: _certificate_request,
+    14: _empty,
+    15: _certificate_verify,
+    16: _client_key_exchange,
+    20: _finished,
+    22: _certificate_status,
+    24: _key_update,
+    25: _compressed_certificate,
 }
