@@ -57,7 +57,7 @@ def test_plain_is_cut_so_that_every_part_can_be_pointed_at(parts: list[bytes]) -
 
 
 def test_plain_without_three_parts_is_said_to_be_invalid() -> None:
-    assert values(answer(b"hanako", "PLAIN")) == {"sasl.invalid": "hanako"}
+    assert values(answer(b"hanako", "PLAIN")) == {"sasl.plain.invalid": "hanako"}
 
 
 def test_login_asks_for_the_name_and_then_for_the_password() -> None:
