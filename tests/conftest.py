@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +54,14 @@ def output_of(program: str, *arguments: str | Path) -> str:
     command = [program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", errors="backslashreplace")
     return done.stdout
+
+
+def returns(call: Callable[[], object]) -> None:
+    """Call it, and fail where it waits for what never comes. How long it takes on a busy machine is not asked."""
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), f"{call} does not return"
 
 
 def lack(reason: str) -> NoReturn:

@@ -6,7 +6,6 @@ import smtplib
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -22,6 +21,7 @@ import labkit
 from labkit.errors import BadSetting, LabError, LoginRefused, MessageRefused, PortTaken, UnknownPolicy
 from labkit.mail.policy import POLICIES
 from labkit.provider import Provider
+from tests.conftest import returns
 
 LETTER = labkit.sample_message()
 CONTENT = LETTER.as_bytes(policy=SMTP)
@@ -117,13 +117,11 @@ def idle_clients(provider: Provider) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("policy", ["plaintext", "starttls", "ssl"])
-def test_it_stops_within_two_seconds_whatever_clients_do(policy: str) -> None:
+def test_it_stops_whatever_clients_do(policy: str) -> None:
     provider = Provider(policy)
     provider.start()
     with idle_clients(provider):
-        began = time.monotonic()
-        provider.stop()
-        assert time.monotonic() - began < 2
+        returns(provider.stop)
 
 
 def test_starting_and_stopping_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

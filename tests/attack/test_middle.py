@@ -5,7 +5,6 @@ import smtplib
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +16,7 @@ from labkit.attack.middle import Middle
 from labkit.decode.exposure import Fact, Verdict
 from labkit.errors import BadSetting, LabError
 from labkit.mail.sample import sample_message
-from tests.conftest import require
+from tests.conftest import require, returns
 
 LETTER = sample_message().as_bytes()
 WRONG = ("wrong-name", "expired", "unknown-issuer")
@@ -188,7 +187,7 @@ def test_what_cannot_be_attacked_in_this_way(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("policy", ["ssl", "starttls"])
-def test_stopping_is_quick_whatever_victims_do(policy: str) -> None:
+def test_it_stops_whatever_victims_do(policy: str) -> None:
     with labkit.Provider(policy) as provider, Impersonate(provider) as middle:
         idle = [socket.create_connection((provider.host, middle.smtp_port), 10) for _ in range(3)]
         idle[1].sendall(b"\x16\x03\x01")  # a handshake that does not go on
@@ -200,9 +199,7 @@ def test_stopping_is_quick_whatever_victims_do(policy: str) -> None:
                     pass
                 idle[2].sendall(b"STARTTLS\r\n")
                 assert said.readline().startswith(b"220")
-        began = time.monotonic()
-        middle.stop()
-        assert time.monotonic() - began < 2
+        returns(middle.stop)
         middle.stop()
     for sock in idle:
         sock.close()

@@ -3,12 +3,11 @@
 import base64
 import email.policy
 import ssl
-import time
 from email.message import EmailMessage
 
 import pytest
 
-from labkit.decode.dissection import Dissection, dissect
+from labkit.decode.dissection import dissect
 from labkit.decode.exposure import SOURCES, Exposure, Fact, Verdict, expose
 from labkit.decode.tls.decrypt import parse_keylog
 from labkit.wire.flows import Gap, Side
@@ -391,15 +390,3 @@ def test_a_handshake_alone_hides_nothing() -> None:
 def test_nothing_is_known_of_no_conversation() -> None:
     assert {finding.verdict for finding in expose([]).values()} == {Verdict.NOT_SENT}
     assert set(SOURCES) == set(Fact)
-
-
-def test_four_sessions_are_judged_in_time() -> None:
-    message = a_letter(subject="写真", cte="base64")
-    flows = [flow_of(sending(message, PLAIN)), flow_of(reading(message, USER_PASS), port=110)] * 4
-    best = 1.0
-    for _round in range(5):
-        before = time.perf_counter()
-        conversations: list[Dissection] = [dissect(flow) for flow in flows]
-        expose(conversations)
-        best = min(best, time.perf_counter() - before)
-    assert best < 0.05

@@ -19,7 +19,7 @@ from labkit.mail.pop3 import AUTOLOGOUT, pop3_factory
 from labkit.mail.server import TURN
 from labkit.mail.service import MailService
 from labkit.wire.network import Listener, Network
-from tests.conftest import require
+from tests.conftest import require, returns
 from tests.mail.conftest import InMemory, a_service
 
 PASSWORD = "correct horse"
@@ -286,7 +286,7 @@ def test_the_network_stops_with_sessions_open(said: bytes, network: Network, ser
         read_reply(sock)
         sock.sendall(said)
         read_reply(sock)
-        network.stop()
+        returns(network.stop)
     assert is_free(service)
 
 

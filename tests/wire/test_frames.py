@@ -2,7 +2,6 @@
 
 import ipaddress
 import socket
-import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -270,35 +269,6 @@ def test_the_address_book_gives_every_address_of_a_network_once():
     assert len({end.address for end in ends}) == 256
     assert ends[246].address == "198.51.100.254"
     assert (ends[247].address, ends[247].name) == ("127.0.1.247", "")
-
-
-def test_frames_are_made_twenty_times_faster_than_by_scapy():
-    from scapy.layers.inet import IP, TCP
-    from scapy.layers.l2 import Ether
-
-    events = session(V4, [200] * 400, FIN_CLOSE)
-    frames = synthesize(events)
-
-    def ours() -> None:
-        synthesize(events)
-
-    def theirs() -> None:
-        for number in range(100):
-            bytes(
-                Ether()
-                / IP(src="127.0.0.1", dst="127.0.0.1", id=number)
-                / TCP(sport=1, dport=2, seq=number, ack=1, flags="PA")
-                / bytes(200)
-            )
-
-    def seconds(work: Callable[[], None]) -> float:
-        began = time.perf_counter()
-        work()
-        return time.perf_counter() - began
-
-    each = min(seconds(ours) for _again in range(3)) / len(frames)
-    theirs_each = min(seconds(theirs) for _again in range(3)) / 100
-    assert theirs_each / each > 20
 
 
 def test_an_address_is_written_as_the_socket_has_it():
