@@ -6,7 +6,7 @@ from abc import abstractmethod
 from markupsafe import Markup
 
 from labkit.show.safe import block, grid, visible
-from labkit.show.view import View, render
+from labkit.show.view import View, table
 from labkit.texts import _
 
 TEXT_WIDTH = 96  # columns
@@ -38,5 +38,4 @@ class AttackResult(View):
         return block([self.title, *table, *words])
 
     def body(self) -> Markup:
-        rows = [(name, (value,)) for name, value in (*self.facts, (_("so"), self.conclusion))]
-        return render("progress.html", {"title": self.title, "head": (_("What"), _("How it was")), "rows": rows})
+        return table(self.title, (_("What"), _("How it was")), (*self.facts, (_("so"), self.conclusion)))

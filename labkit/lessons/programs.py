@@ -21,7 +21,7 @@ from labkit.mail.settings import Settings
 from labkit.provider import Provider
 from labkit.show.marks import Style, legend, legend_text, style
 from labkit.show.safe import block, grid
-from labkit.show.view import View, render
+from labkit.show.view import View, render, table
 from labkit.texts import N_, _
 
 # Seconds. A program that begins in the clear and a server that begins with TLS wait for each other for ever.
@@ -148,8 +148,8 @@ class CompatibilityMatrix(View):
         return block([self.title, "", *grid(table, (TEXT_COLUMNS,) * len(head)), "", legend_text(self.styles)])
 
     def body(self) -> Markup:
-        values = {"title": self.title, "providers": tuple(PROVIDERS), "rows": self.rows, "styles": self.styles}
-        return render("compatibility.html", values)
+        shown = table(self.title, (_("Mail program"), *PROVIDERS), ((name, *cells) for name, cells in self.rows))
+        return shown + render("legend.html", {"styles": self.styles})
 
 
 def try_out(*programs: MailProgram) -> CompatibilityMatrix:

@@ -21,7 +21,7 @@ from labkit.errors import LabError
 from labkit.lessons import course
 from labkit.lessons.steps import Exercise, Experiment
 from labkit.show.safe import block, grid
-from labkit.show.view import View, render
+from labkit.show.view import View, table
 from labkit.texts import N_, _
 
 VERSION = 1  # of the JSON
@@ -135,8 +135,7 @@ class Progress(View):
         return block([self.title, "", *grid([self.head, *self.rows], TEXT_COLUMNS[: len(self.head)])])
 
     def body(self) -> Markup:
-        rows = [(first, others) for first, *others in self.rows]
-        return render("progress.html", {"title": self.title if rows else self.text(), "head": self.head, "rows": rows})
+        return table(self.title if self.rows else self.text(), self.head, self.rows)
 
 
 def _row(step: str, is_experiment: bool, entry: Entry) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from labkit.decode.sasl import Gives, mechanism_called
 from labkit.mail.policy import Security
 from labkit.probing.offer import Offer
 from labkit.show.safe import block, grid, visible
-from labkit.show.view import View, render
+from labkit.show.view import View, table
 from labkit.texts import N_, _
 
 
@@ -85,16 +85,13 @@ class ReportCard(View):
         )
 
     def body(self) -> Markup:
-        card = [(row.name, (f"{_MARKS[row.grade]} {_(row.grade.value)}", row.answer)) for row in self.rows]
-        ports = [(name, (words,)) for name, words in map(self._port, self.offers)]
-        advice = [(str(number), (sentence,)) for number, sentence in enumerate(self.advice, 1)]
-        tables = (
-            (self.title, (_("What"), _("Grade"), _("Answer")), card),
-            (_("Port by port"), (_("Port"), _("What it offers")), ports),
-            (_("In your mail program"), (_("Step"), _("What to do")), advice),
+        card = [(row.name, f"{_MARKS[row.grade]} {_(row.grade.value)}", row.answer) for row in self.rows]
+        advice = [(str(number), sentence) for number, sentence in enumerate(self.advice, 1)]
+        return (
+            table(self.title, (_("What"), _("Grade"), _("Answer")), card)
+            + table(_("Port by port"), (_("Port"), _("What it offers")), map(self._port, self.offers))
+            + table(_("In your mail program"), (_("Step"), _("What to do")), advice)
         )
-        parts = [render("progress.html", {"title": name, "head": head, "rows": rows}) for name, head, rows in tables]
-        return Markup("").join(parts)
 
     @property
     def answered(self) -> bool:

@@ -21,7 +21,7 @@ from labkit.show.exposure import fact_name
 from labkit.show.marks import Style, legend, legend_text, style
 from labkit.show.safe import block, grid, pad, visible
 from labkit.show.safe import width as measure
-from labkit.show.view import View, render
+from labkit.show.view import View, render, table
 from labkit.texts import _
 from labkit.wire.flows import Side
 
@@ -141,7 +141,7 @@ class ExposureMatrix(View):
         return lines
 
     def body(self) -> Markup:
-        return render("matrix.html", {"title": self.title, "policies": self.policies, "rows": self.rows})
+        return table(self.title, (_("Fact"), *self.policies), ((fact, *styles) for fact, styles in self.rows))
 
 
 def _styles(exposures: Sequence[Exposure], fact: Fact) -> list[Style]:
@@ -162,7 +162,7 @@ class CostTable(View):
         return block([self.title, "", *grid([self.columns, *self.rows], [28] * len(self.columns))])
 
     def body(self) -> Markup:
-        return render("cost.html", {"title": self.title, "columns": self.columns, "rows": self.rows})
+        return table(self.title, self.columns, self.rows, numbers=True)
 
 
 def _cost_row(session: ShownSession, *, exact: bool) -> list[str]:

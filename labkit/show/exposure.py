@@ -1,7 +1,6 @@
 """The exposure as a table: for each fact what an eavesdropper gets of it, and the bytes that gave it away."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -10,22 +9,12 @@ from labkit.decode.exposure import Exposure, Fact, Finding
 from labkit.decode.protocol import UNKNOWN
 from labkit.show.marks import Style, style
 from labkit.show.safe import block, glimpse, grid
-from labkit.show.view import View, render
+from labkit.show.view import View, Wire, table
 from labkit.texts import _
 from labkit.wire.flows import Side
 
 LONGEST_VALUE = 400  # characters of a value in HTML
 TEXT_COLUMNS = (14, 12, 40, 46)
-
-
-@dataclass(frozen=True, slots=True)
-class FactRow:
-    """One fact, ready to be shown."""
-
-    fact: str
-    style: Style
-    value: str
-    where: str
 
 
 def fact_name(fact: Fact) -> str:
@@ -61,6 +50,7 @@ class ExposureTable(View, Mapping[Fact, Finding]):
 
     def __init__(self, exposure: Exposure, dissections: Sequence[Dissection] = ()) -> None:
         self.title = _("What somebody on the way learns")
+        self.head = (_("Fact"), _("Verdict"), _("Value"), _("Where"))
         self._exposure = exposure
         self.rows = tuple(_rows(exposure, dissections))
 
@@ -74,20 +64,17 @@ class ExposureTable(View, Mapping[Fact, Finding]):
         return len(self._exposure)
 
     def text(self) -> str:
-        head = (_("Fact"), _("Verdict"), _("Value"), _("Where"))
-        rows = [(row.fact, row.style.label, row.value, row.where) for row in self.rows]
-        return block([self.title, *grid([head, *rows], TEXT_COLUMNS)])
+        rows = [(fact, style.label, value, place) for fact, style, value, place in self.rows]
+        return block([self.title, *grid([self.head, *rows], TEXT_COLUMNS)])
 
     def body(self) -> Markup:
-        return render("exposure.html", {"title": self.title, "rows": self.rows})
+        return table(self.title, self.head, self.rows)
 
 
-def _rows(exposure: Exposure, dissections: Sequence[Dissection]) -> Iterator[FactRow]:
+def _rows(exposure: Exposure, dissections: Sequence[Dissection]) -> Iterator[tuple[str, Style, Wire, str]]:
     by_flow = {dissection.flow.number: dissection for dissection in dissections}
     for fact in Fact:
         finding = exposure.get(fact)
         if finding is not None:
-            value = glimpse(finding.value or "", LONGEST_VALUE)
-            yield FactRow(
-                fact_name(fact), style(finding.verdict), value, where(finding, by_flow.get(finding.flow or 0))
-            )
+            value, place = glimpse(finding.value or "", LONGEST_VALUE), where(finding, by_flow.get(finding.flow or 0))
+            yield fact_name(fact), style(finding.verdict), Wire(value), place

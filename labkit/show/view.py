@@ -6,7 +6,7 @@ those are written at the element. Templates escape everything, and `visible` mak
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,18 @@ def _environment() -> "Environment":
 def render(template: str, values: Mapping[str, object]) -> Markup:
     """The template of that name in show/templates, filled in."""
     return Markup(_environment().get_template(template).render(values))  # noqa: S704 (autoescape is on)
+
+
+class Wire(str):
+    """A cell of a table that holds what was on the wire."""
+
+    __slots__ = ()
+    is_wire = True
+
+
+def table(title: str, head: Sequence[str], rows: Iterable[Sequence[str | Style]], *, numbers: bool = False) -> Markup:
+    """A table in HTML: a row's first cell heads it, a style is a mark and its word. numbers: all other cells are such."""
+    return render("table.html", {"title": title, "head": head, "rows": tuple(rows), "numbers": numbers})
 
 
 class View(ABC):

@@ -238,7 +238,7 @@ def test_progress_tells_each_step_of_a_lesson_begun(refused: labkit.Capture, sen
     assert rows["03-1"] == ("a, the wire: b", "seen", "", "")
     assert rows["03-2"] == ("", "right", "2", "1")
     assert rows["03-4"] == ("", "not yet", "0", "0")
-    assert '<th scope="row">03-2</th>' in progress.html()
+    assert '<th scope="row" style="text-align:left">03-2</th>' in progress.html()
     assert Session().progress().text().startswith("No progress yet")
     assert "No progress yet" in Session().progress().html()
 
