@@ -12,6 +12,7 @@ from typing import Any
 
 from labkit import files
 from labkit.capture import Capture
+from labkit.decode.protocols import POP3, SMTP
 from labkit.errors import BadSetting
 from labkit.files import KeyLogFile, PrivateFolder
 from labkit.mail.accounts import DOMAIN, Account, Accounts
@@ -31,8 +32,12 @@ from labkit.wire.endpoints import RecordedNames
 from labkit.wire.loopback import HOST
 from labkit.wire.network import Network
 
-# The standard ports of both protocols: RFC 5321, RFC 6409 (587), RFC 8314 (465, 995), RFC 1939.
-STANDARD_PORTS = {Security.NONE: (25, 110), Security.STARTTLS: (587, 110), Security.SSL: (465, 995)}
+# The standard ports of both servers.
+STANDARD_PORTS = {
+    Security.NONE: (SMTP.ports.clear, POP3.ports.clear),
+    Security.STARTTLS: (SMTP.ports.upgraded, POP3.ports.upgraded),
+    Security.SSL: (SMTP.ports.tls, POP3.ports.tls),
+}
 CLIENT = "client.example"  # as people know whoever calls (RFC 2606)
 
 

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "decode": {"decode", "wire"},
     "show": {"show", "decode", "wire"},
     "capture": {"show", "decode", "wire"},
-    "provider": {"mail", "wire", "capture"},
+    "provider": {"mail", "wire", "decode", "capture"},
     "exchanges": {"mail", "wire", "decode", "show", "capture", "provider"},
     "attack": {"attack", "mail", "wire", "decode", "show", "capture", "provider", "exchanges"},
     "lessons": {"lessons", "mail", "wire", "decode", "show", "capture", "provider", "exchanges", "attack", "probing"},

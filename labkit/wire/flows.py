@@ -16,7 +16,6 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache, partial
 from itertools import chain, count, groupby, repeat
@@ -26,7 +25,7 @@ from typing import NamedTuple, TypeVar, overload
 from labkit.wire.capture_file import Frames
 from labkit.wire.endpoints import Endpoint, NameResolver
 from labkit.wire.frames import ETHERNET, TCP, Frame
-from labkit.wire.ordering import CIRCLE, LAST, Incoming, Ordered
+from labkit.wire.ordering import CIRCLE, LAST, Gap, Incoming, Ordered
 from labkit.wire.packets import (
     ACK,
     FIN,
@@ -59,14 +58,6 @@ class Segment(NamedTuple):
     time: int
     start: int
     end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """`length` octets are missing before stream position `at`."""
-
-    at: int
-    length: int
 
 
 class _Column(Sequence[_Item]):
@@ -374,8 +365,8 @@ class _Connection:
             number,
             client,
             server,
-            Stream(Side.CLIENT, from_client.data, client_segments, _gaps(from_client)),
-            Stream(Side.SERVER, from_server.data, server_segments, _gaps(from_server)),
+            Stream(Side.CLIENT, from_client.data, client_segments, tuple(from_client.gaps)),
+            Stream(Side.SERVER, from_server.data, server_segments, tuple(from_server.gaps)),
             _Found(partial(_numbers, self.others, from_client.packets, from_server.packets)),
             opened[one],
             closed,
@@ -412,10 +403,6 @@ class _Connection:
             if first != second:
                 return second
         return ends[0].port >= ends[1].port
-
-
-def _gaps(ordered: Ordered) -> tuple[Gap, ...]:
-    return tuple(Gap(*gap) for gap in ordered.gaps) if ordered.gaps else ()
 
 
 @lru_cache(maxsize=4096)

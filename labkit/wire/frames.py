@@ -1,6 +1,6 @@
 """Frames: one packet each, as a capture file holds it; and how recorded bytes become frames.
 
-The tap records what a server's socket received and sent; `synthesize` writes those bytes as Ethernet, IP and TCP, with
+The tap records what a server's socket received and sent; `Synthesizer` writes those bytes as Ethernet, IP and TCP, with
 handshake, acknowledgements and checksums that a dissector finds nothing wrong with. The bytes carried are the real ones.
 Segments are as long as Ethernet allows (1,460 octets of data over IPv4, 1,440 over IPv6): the loopback interface itself
 carries up to 64 KiB in one packet, so the number of packets means nothing, and all that must repeat is told in bursts.
@@ -44,20 +44,15 @@ class Frame:
     link: int = ETHERNET
 
 
-def synthesize(events: Iterable[Event]) -> list[Frame]:
-    """The recorded events as frames, in order, with the real addresses and strictly increasing times."""
-    return Synthesizer().add(events)
-
-
 class Synthesizer:
-    """`synthesize` for a recording that still runs: what `add` returns follows on what it returned before."""
+    """Recorded events as frames, with the real addresses and strictly increasing times."""
 
     def __init__(self) -> None:
         self._time = 0
         self._dialogues: dict[Connection, _Dialogue] = {}
 
     def add(self, events: Iterable[Event]) -> list[Frame]:
-        """The frames that these further events make."""
+        """The frames that these further events make, after those of the events before."""
         frames: list[Frame] = []
         for event in events:
             dialogue = self._dialogues.get(event.connection)

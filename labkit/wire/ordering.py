@@ -16,13 +16,20 @@ _HALF = 1 << 31
 _NONE_IN_ORDER = -1  # no sequence number
 
 
+class Gap(NamedTuple):
+    """`length` octets are missing before stream position `at`."""
+
+    at: int
+    length: int
+
+
 class Ordered(NamedTuple):
-    """A stream in order. Segment i of `data` ends before ends[i] and came in packets[i]; a gap is (position, octets)."""
+    """A stream in order. Segment i of `data` ends before ends[i] and came in packets[i]."""
 
     data: bytes
     packets: "array[int]"
     ends: "array[int]"
-    gaps: list[tuple[int, int]]
+    gaps: list[Gap]
 
 
 class _Held:
@@ -108,7 +115,7 @@ class Incoming:
             whole, reach = _with_held(whole, held, self.initial is not None)
         end = max(held.extent if held else 0, self.fin or 0)
         if end > reach:
-            whole.gaps.append((len(whole.data), end - reach))
+            whole.gaps.append(Gap(len(whole.data), end - reach))
         return whole
 
 
@@ -122,7 +129,7 @@ def _with_held(prefix: Ordered, held: _Held, opened: bool) -> tuple[Ordered, int
     data, packets, ends, gaps = bytearray(), array("I"), array("I"), []
     for piece, start, end in first_copies(spans, reach):
         if start > reach:
-            gaps.append((len(data), start - reach))
+            gaps.append(Gap(len(data), start - reach))
         reach = end
         if piece == 0:
             shift = len(data)

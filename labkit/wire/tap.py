@@ -210,6 +210,19 @@ class Tap(asyncio.Protocol):
             rest = rest[taken:]
 
 
+_PASSED_ON = (
+    "can_write_eof",
+    "get_extra_info",
+    "get_write_buffer_limits",
+    "get_write_buffer_size",
+    "is_closing",
+    "is_reading",
+    "pause_reading",
+    "resume_reading",
+    "set_write_buffer_limits",
+)
+
+
 class TapTransport(asyncio.Transport):
     """The transport that a served protocol gets: the real one, with the tap on it.
 
@@ -223,19 +236,10 @@ class TapTransport(asyncio.Transport):
         self._tap = tap
         self._raw = raw
         # Bound methods, not wrappers: what the tap has nothing to say about costs nothing.
-        self.write = tap.write  # type: ignore[method-assign]
-        self.write_eof = tap.write_eof  # type: ignore[method-assign]
-        self.get_extra_info = raw.get_extra_info  # type: ignore[method-assign]
-        self.is_closing = raw.is_closing  # type: ignore[method-assign]
-        self.get_write_buffer_size = raw.get_write_buffer_size  # type: ignore[method-assign]
-        self.pause_reading = raw.pause_reading  # type: ignore[method-assign]
-        self.resume_reading = raw.resume_reading  # type: ignore[method-assign]
+        vars(self).update({name: getattr(raw, name) for name in _PASSED_ON}, write=tap.write, write_eof=tap.write_eof)
 
     def writelines(self, list_of_data: Any) -> None:
         self._tap.write(b"".join(list_of_data))
-
-    def can_write_eof(self) -> bool:
-        return self._raw.can_write_eof()
 
     def close(self) -> None:
         self._tap.flush()
@@ -253,15 +257,6 @@ class TapTransport(asyncio.Transport):
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         return self._tap.inner
-
-    def is_reading(self) -> bool:
-        return self._raw.is_reading()
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self._raw.set_write_buffer_limits(high, low)
-
-    def get_write_buffer_limits(self) -> tuple[int, int]:
-        return self._raw.get_write_buffer_limits()
 
 
 def _plain(address: tuple[Any, ...]) -> Address:

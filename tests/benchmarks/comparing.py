@@ -13,7 +13,7 @@ from labkit.capture import Capture
 from labkit.decode.exposure import expose
 from labkit.exchanges import FOUR, compare
 from labkit.wire.events import Connection, Event, EventKind
-from labkit.wire.frames import synthesize
+from labkit.wire.frames import Synthesizer
 
 FRAMES = 3_000
 
@@ -67,14 +67,14 @@ def synthesizing() -> None:
 
     connection = Connection(1, ("127.0.0.1", 50001), ("127.0.0.1", 25))
     events = [Event(number, connection, EventKind.RECEIVED, b"x" * 100) for number in range(FRAMES // 2)]
-    frames = synthesize(events)
+    frames = Synthesizer().add(events)
 
     def with_scapy() -> None:
         for number in range(FRAMES // 20):
             tcp = TCP(sport=50001, dport=25, flags="PA", seq=number * 100, ack=1)
             bytes(Ether() / IP(src="127.0.0.1", dst="127.0.0.1") / tcp / (b"x" * 100))
 
-    ours = seconds(lambda: synthesize(events)) / len(frames)
+    ours = seconds(lambda: Synthesizer().add(events)) / len(frames)
     theirs = seconds(with_scapy) / (FRAMES // 20)
     print(f"a frame: {1e6 * ours:.1f} µs, of scapy's objects {1e6 * theirs:.0f} µs: {theirs / ours:.0f} ×  goal ≥ 20 ×")
 

@@ -24,7 +24,7 @@ from labkit.mail.service import MailService
 from labkit.mail.smtp import SmtpMachine
 from labkit.wire.events import Connection, Event, EventKind
 from labkit.wire.flows import Side, reassemble
-from labkit.wire.frames import Frame, synthesize
+from labkit.wire.frames import Frame, Synthesizer
 from labkit.wire.pcap import parse
 from tests.decode.conftest import flow_of
 from tests.fuzz import tls
@@ -320,7 +320,7 @@ def _captures() -> tuple[bytes, ...]:
     said = (b"220 mail.example\r\n", b"EHLO x\r\n", b"250 OK\r\n", b"QUIT\r\n")
     acts = [Event(0, connection, EventKind.OPENED)]
     acts += [Event(n, connection, (EventKind.SENT, EventKind.RECEIVED)[n % 2], text) for n, text in enumerate(said)]
-    frames: list[Frame] = synthesize(
+    frames: list[Frame] = Synthesizer().add(
         [*acts, Event(9, connection, EventKind.CLIENT_FIN), Event(9, connection, EventKind.SERVER_FIN)]
     )
     made = []

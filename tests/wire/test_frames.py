@@ -14,7 +14,7 @@ from labkit.wire import pcap_writer
 from labkit.wire.endpoints import RecordedNames
 from labkit.wire.events import Connection, Event, EventKind
 from labkit.wire.flows import Side, reassemble
-from labkit.wire.frames import Frame, Synthesizer, readdress, synthesize
+from labkit.wire.frames import Frame, Synthesizer, readdress
 from tests.conftest import output_of
 
 V4 = Connection(1, ("127.0.0.1", 40_001), ("127.0.0.1", 2_525))
@@ -99,7 +99,7 @@ SESSIONS = {
 @pytest.mark.parametrize("addresses", ["real", "names"])
 @pytest.mark.parametrize("name", SESSIONS)
 def test_tshark_finds_nothing(written, name, addresses):
-    frames = synthesize(SESSIONS[name])
+    frames = Synthesizer().add(SESSIONS[name])
     if addresses == "names":
         frames = readdress(frames, known())
     assert complaints(written(frames)) == []
@@ -107,7 +107,7 @@ def test_tshark_finds_nothing(written, name, addresses):
 
 def test_tshark_would_have_found_it(written):
     """The test above can fail: a wrong octet, a lost packet and a wrong order are complaints."""
-    frames = synthesize(SESSIONS["a session"])
+    frames = Synthesizer().add(SESSIONS["a session"])
     broken = Frame(frames[5].time, frames[5].data[:-1] + b"\0", frames[5].length)
     assert "wrong checksum" in complaints(written([*frames[:5], broken]))
     assert complaints(written([*frames[:9], *frames[11:]]))
@@ -116,7 +116,7 @@ def test_tshark_would_have_found_it(written):
 
 def test_tshark_reads_the_same_bytes(written):
     events = SESSIONS["a session"]
-    path = written(synthesize(events))
+    path = written(Synthesizer().add(events))
     followed = tshark(path, "-q", "-z", "follow,tcp,raw,0").splitlines()
     lines = [line for line in followed if line and set(line.strip()) <= set("0123456789abcdef")]
     said = {True: "", False: ""}
@@ -128,7 +128,7 @@ def test_tshark_reads_the_same_bytes(written):
 
 
 def test_a_reset_is_a_reset(written):
-    path = written(synthesize(session(V4, [20, 10], [EventKind.CLIENT_RST])))
+    path = written(Synthesizer().add(session(V4, [20, 10], [EventKind.CLIENT_RST])))
     assert complaints(path) == ["Connection reset (RST)"]
 
 
@@ -138,7 +138,7 @@ def test_people_see_names_and_standard_ports(written):
         for number, connection in enumerate((V4, OTHER))
         for kind, data in ((EventKind.OPENED, b""), (EventKind.SENT, b"220 mail.example ESMTP\r\n"))
     ]
-    path = written(readdress(synthesize(greetings), known()))
+    path = written(readdress(Synthesizer().add(greetings), known()))
     fields = ("-T", "fields", "-e", "ip.src", "-e", "tcp.srcport", "-e", "ip.dst", "-e", "tcp.dstport")
     ends = {
         tuple(line.split("\t"))
@@ -157,7 +157,7 @@ def test_people_see_names_and_standard_ports(written):
 def test_frames_carry_the_events(sizes, connection, close, opened):
     """Reassembled again, synthesized packets give back the very bytes, turns and end."""
     events = session(connection, sizes, close, opened)
-    frames = synthesize(events)
+    frames = Synthesizer().add(events)
     times = [frame.time for frame in frames]
     assert all(later - earlier >= 1_000 for earlier, later in pairwise(times))
     assert all(frame.length == len(frame.data) <= 1_514 for frame in frames)
@@ -184,7 +184,7 @@ def test_a_running_synthesis_gives_the_same_frames(cuts):
     edges = [0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]
     synthesizer = Synthesizer()
     pieces = [synthesizer.add(events[start:end]) for start, end in pairwise(edges)]
-    assert [frame for piece in pieces for frame in piece] == synthesize(events)
+    assert [frame for piece in pieces for frame in piece] == Synthesizer().add(events)
 
 
 @settings(deadline=None)  # scapy is imported in the first run
@@ -197,7 +197,9 @@ def test_checksums_agree_with_scapy(data, sport, v6):
 
     host = "::1" if v6 else "127.0.0.1"
     connection = Connection(1, (host, sport), (host, 2_525))
-    for frame in synthesize([Event(1, connection, EventKind.OPENED), Event(2, connection, EventKind.RECEIVED, data)]):
+    for frame in Synthesizer().add(
+        [Event(1, connection, EventKind.OPENED), Event(2, connection, EventKind.RECEIVED, data)]
+    ):
         for packet in (frame, *readdress([frame], known())):
             parsed = Ether(packet.data)
             del parsed[TCP].chksum
@@ -215,7 +217,7 @@ def offloaded(frame: Frame) -> Frame:
 
 
 def test_readdress_mends_offloaded_checksums():
-    frames = synthesize(SESSIONS["a session"])
+    frames = Synthesizer().add(SESSIONS["a session"])
     names = known()
     assert readdress([offloaded(frame) for frame in frames], names) == readdress(frames, names)
 
@@ -223,7 +225,7 @@ def test_readdress_mends_offloaded_checksums():
 def test_readdress_leaves_alone_what_it_cannot_know():
     """ARP, UDP, fragments, cut headers and other link layers stay as they are; a cut segment keeps its TCP checksum."""
     names = known()
-    data = next(frame.data for frame in synthesize(SESSIONS["a session"]) if frame.length > 1_000)
+    data = next(frame.data for frame in Synthesizer().add(SESSIONS["a session"]) if frame.length > 1_000)
     arp = data[:12] + b"\x08\x06" + data[14:]
     udp = data[:23] + b"\x11" + data[24:]
     fragment = data[:20] + b"\x00\x01" + data[22:]
@@ -272,6 +274,6 @@ def test_the_address_book_gives_every_address_of_a_network_once():
 
 
 def test_an_address_is_written_as_the_socket_has_it():
-    first = synthesize(session(V4, [1], []))[0].data
+    first = Synthesizer().add(session(V4, [1], []))[0].data
     assert first[26:30] == socket.inet_aton("127.0.0.1")
     assert int.from_bytes(first[34:36], "big") == 40_001

@@ -25,7 +25,8 @@ from labkit.decode.tls.records import HEADER
 from labkit.decode.tls.session import Record, TlsSession
 from labkit.errors import BadKeyLog
 from labkit.texts import _
-from labkit.wire.flows import Gap, Segment, Side, Stream
+from labkit.wire.flows import Segment, Side, Stream
+from labkit.wire.ordering import Gap
 
 MASTER_SECRET = "CLIENT_RANDOM"
 LABELS = frozenset(

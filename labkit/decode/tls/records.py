@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from labkit.decode.tls.names import CHANGE_CIPHER_SPEC, CONTENT_TYPES, HANDSHAKE
-from labkit.wire.flows import Gap, Stream
+from labkit.wire.flows import Stream
+from labkit.wire.ordering import Gap
 
 UNREADABLE = -1
 HEADER = 5
