@@ -49,12 +49,22 @@ NBVAL  := -p tests.notebooks.plugin --nbval --nbval-current-env --nbval-cell-tim
 test: setup
 	@for engine in $$($(BIN)/python -m tests.notebooks.engines); do $(MAKE) --no-print-directory test-notebooks ENGINE=$$engine || exit 1; done
 	$(BIN)/python -m pytest tests notebooks -q -n $(JOBS) $(NBVAL)
+	$(MAKE) --no-print-directory test-memory
 
 test-code: setup
 	$(BIN)/python -m pytest tests -q -n $(JOBS) -p no:nbval
 
 test-notebooks: setup
 	LABKIT_CAPTURE=$(ENGINE) $(BIN)/python -m pytest notebooks -q -n $(JOBS) --dist loadfile $(NBVAL)
+
+# Servers, mail program, attacks, lessons and notebooks once more over the network in memory, which a browser tab has.
+test-memory: setup
+	LABKIT_NETWORK=memory $(BIN)/python -m pytest tests/mail tests/attack tests/lessons tests/test_provider.py tests/trust/test_starttls.py \
+	  notebooks -q -n $(JOBS) $(NBVAL)
+
+# The lessons' cells as a browser tab runs them, in Node, against what is committed. Needs npm.
+tab: setup
+	$(BIN)/python -m tests.browser.tab $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
@@ -100,6 +110,8 @@ catalogue: setup
 lock:
 	printf 'hatchling\neditables\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --no-annotate --extra test pyproject.toml - -o requirements.lock
+	uv pip compile --quiet --python-version 3.14 --python-platform wasm32-pyodide2025 --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate website/packages.in -o website/packages.txt
 
 clean:
 	rm -rf $(VENV) $(ROOM) .pytest_cache .mypy_cache .ruff_cache .hypothesis

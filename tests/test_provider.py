@@ -21,7 +21,7 @@ import labkit
 from labkit.errors import BadSetting, LabError, LoginRefused, MessageRefused, PortTaken, UnknownPolicy
 from labkit.mail.policy import POLICIES
 from labkit.provider import Provider
-from tests.conftest import returns
+from tests.conftest import on_loopback, returns
 
 LETTER = labkit.sample_message()
 CONTENT = LETTER.as_bytes(policy=SMTP)
@@ -43,6 +43,7 @@ def test_mail_for_elsewhere_is_kept_and_goes_nowhere() -> None:
         assert len(provider.maildrops["taro"].messages()) == 1
 
 
+@on_loopback
 def test_it_listens_on_loopback_and_nowhere_else() -> None:
     with Provider("ssl") as provider:
         ports = {provider.smtp_port, provider.pop3_port}
@@ -178,6 +179,7 @@ def test_a_mistake_gets_one_sentence(mistake: object, error: type[LabError], wor
     assert "\n" not in str(caught.value)
 
 
+@on_loopback
 def test_a_taken_port_is_said_and_leaves_nothing_running() -> None:
     threads = threading.active_count()
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(PortTaken, match="taken by another program"):

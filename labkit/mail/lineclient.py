@@ -24,20 +24,13 @@ def _connected(host: str, port: int, source: str, timeout: float) -> socket.sock
     """
     ends = time.monotonic() + timeout
     addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    for waiting in range(len(addresses), 0, -1):
-        family, kind, protocol, _name, address = addresses[-waiting]
-        sock = socket.socket(family, kind, protocol)
+    for waiting, (*_kind, address) in zip(range(len(addresses), 0, -1), addresses, strict=True):
+        share = max(ends - time.monotonic(), 0.001) / waiting
         try:
-            sock.settimeout(max(ends - time.monotonic(), 0.001) / waiting)
-            if source:
-                sock.bind((source, 0))
-            sock.connect(address)
+            return socket.create_connection((str(address[0]), port), share, (source, 0) if source else None)
         except OSError:
-            sock.close()
             if waiting == 1:
                 raise
-        else:
-            return sock
     raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
 
 
@@ -180,7 +173,7 @@ class LineClient:
         """
         while self._octets():
             pass
-        if isinstance(self.sock, ssl.SSLSocket):
+        if hasattr(self.sock, "unwrap"):  # inside TLS, over a socket of the system's or in memory
             self.sock.unwrap()
 
     def _allow(self, allowance: tuple[int, str] | None) -> None:

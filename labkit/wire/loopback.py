@@ -15,9 +15,6 @@ from typing import Any, TypeVar
 from labkit.wire import live
 from labkit.wire.events import EventKind
 
-if sys.platform != "win32":
-    import resource
-
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
@@ -80,6 +77,8 @@ class LoopbackCarrier:
         """Without a descriptor, accepting would fail over and over."""
         if sys.platform == "win32":
             return CONNECTIONS
+        import resource
+
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return CONNECTIONS if descriptors == resource.RLIM_INFINITY else min(CONNECTIONS, max(descriptors - RESERVE, 1))
 

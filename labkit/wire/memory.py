@@ -21,12 +21,15 @@ from contextlib import contextmanager
 from ssl import SSLContext, SSLSocket
 from typing import Any, TypeVar, cast
 
+from labkit.texts import _
+from labkit.wire.events import EventKind
 from labkit.wire.memory_ends import Address, End, MemorySocket, MemoryTransport, system_error
 from labkit.wire.sockets import TlsSocket
 
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
+CONNECTIONS = 1024  # that are served at a time
 _SERVERS, _CLIENTS = range(20_000, 30_000), range(40_000, 60_000)  # ports
 
 
@@ -138,10 +141,14 @@ class Switchboard:
             SSLContext.sslsocket_class = _SecuredSocket
         self._loops.append(loop)
 
+    def close_ports(self, loop: MemoryLoop) -> None:
+        """Nobody is connected to this loop any more."""
+        self._listening = {port: served for port, served in self._listening.items() if served[0] is not loop}
+
     def remove(self, loop: MemoryLoop) -> None:
         """This loop is run no more, and its ports are free."""
         self._loops.remove(loop)
-        self._listening = {port: served for port, served in self._listening.items() if served[0] is not loop}
+        self.close_ports(loop)
         if not self._loops:
             socket.create_connection = _elsewhere
             SSLContext.sslsocket_class = _secured_elsewhere
@@ -240,3 +247,63 @@ def create_connection(
     seconds = socket.getdefaulttimeout() if timeout is socket._GLOBAL_DEFAULT_TIMEOUT else timeout  # type: ignore[attr-defined]
     source = source_address[0] if source_address and source_address[0] else HOST
     return cast(socket.socket, SWITCHBOARD.connect(port, seconds, source))
+
+
+class MemoryCarrier:
+    """A Carrier (labkit/wire/network.py) whose octets never leave the process."""
+
+    host = HOST
+
+    def __init__(self) -> None:
+        self._loop: MemoryLoop | None = None
+
+    def start(self) -> None:
+        if self._loop is None:
+            self._loop = MemoryLoop(SWITCHBOARD)
+            SWITCHBOARD.add(self._loop)
+
+    def stop(self, drop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._loop is None:
+            return
+        loop, self._loop = self._loop, None
+        try:
+            SWITCHBOARD.close_ports(loop)
+            SWITCHBOARD.run(loop, drop())
+        finally:
+            SWITCHBOARD.remove(loop)
+            loop.close()
+
+    def listen(self, accept: Callable[[], asyncio.Protocol], port: int) -> int:
+        return SWITCHBOARD.listen(self._running(), accept, port)
+
+    def call(self, function: Callable[..., T], *args: object) -> T:
+        """Whatever is ready is done first, as a thread of its own would have done it."""
+        loop = self._running()
+        if events._get_running_loop() is loop:
+            return function(*args)
+        SWITCHBOARD.pump()
+        with _set_aside(loop):
+            return function(*args)
+
+    def capacity(self) -> int:
+        """As many as on loopback."""
+        return CONNECTIONS
+
+    def last_events(self, transport: asyncio.Transport) -> tuple[EventKind, ...]:
+        """As on loopback: a server that closes first never hears of the client's FIN, and it is supposed."""
+        match transport:
+            case MemoryTransport(broken=True):
+                return (EventKind.CLIENT_RST,)
+            case MemoryTransport(inbox=unread) if unread:
+                return (EventKind.SERVER_RST,)
+            case MemoryTransport(ended=True):
+                return EventKind.CLIENT_FIN, EventKind.SERVER_FIN
+        return EventKind.SERVER_FIN, EventKind.CLIENT_FIN
+
+    def why_not_live(self) -> str:
+        return _("This network is in memory, where the operating system sees no packets.")
+
+    def _running(self) -> MemoryLoop:
+        if self._loop is None:
+            raise RuntimeError("the network must be started")
+        return self._loop

@@ -63,10 +63,9 @@ class End:
         self.notice()
 
     def drop(self) -> None:
-        """The peer has reset the connection: what has not been read is lost."""
+        """The peer has reset the connection. What had arrived before can still be read, as on Linux."""
         if not self.closed:
             self.broken = True
-            self.inbox.clear()
             self.notice()
 
     def take(self, most: int) -> bytes:
@@ -124,16 +123,13 @@ class MemoryTransport(asyncio.Transport, End):
     # From the network: whatever happens is looked at in the loop, once
 
     def notice(self) -> None:
-        if not self._noticed:
+        if not self._noticed and not self.closed:
             self._noticed = True
             self._loop.call_soon(self._look)
 
     def _look(self) -> None:
         self._noticed = False
         if self._protocol is None or self.closed:
-            return
-        if self.broken:
-            self._force_close(system_error(ConnectionResetError, errno.ECONNRESET))
             return
         self._send()
         if self._paused or self._closing:
@@ -145,6 +141,9 @@ class MemoryTransport(asyncio.Transport, End):
             self._eof_told = True
             if not cast(asyncio.Protocol, self.get_protocol()).eof_received():
                 self.close()
+            self.notice()
+        elif self.broken:
+            self._force_close(system_error(ConnectionResetError, errno.ECONNRESET))
 
     # To the network
 
@@ -155,6 +154,9 @@ class MemoryTransport(asyncio.Transport, End):
 
     def _send(self) -> None:
         octets = bytes(self._unsent[: self.peer.room])
+        if octets and self.broken:
+            self._force_close(system_error(ConnectionResetError, errno.ECONNRESET))
+            return
         if octets:
             del self._unsent[: len(octets)]
             self.peer.arrive(octets)
@@ -263,9 +265,9 @@ class MemorySocket(BlockingSocket, End):
         rest = bytes(data)
         while rest:
             self._refuse_when_closed()
-            if self.broken:
+            if self.broken and not self.ended:
                 raise system_error(ConnectionResetError, errno.ECONNRESET)
-            if self._finished:
+            if self._finished or self.broken:
                 raise system_error(BrokenPipeError, errno.EPIPE)
             octets, rest = rest[: self.peer.room], rest[self.peer.room :]
             self.peer.arrive(octets)
@@ -274,7 +276,7 @@ class MemorySocket(BlockingSocket, End):
                 self._pump(lambda: bool(self.peer.room or self.broken), self._timeout)
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """The next octets, b"" at their end. Raises TimeoutError when none can come any more."""
+        """The next octets, b"" at their end; MSG_PEEK leaves them there. Raises TimeoutError when none can come any more."""
         self._refuse_when_closed()
         if self._timeout == 0:
             self._pump()
@@ -282,8 +284,8 @@ class MemorySocket(BlockingSocket, End):
                 raise system_error(BlockingIOError, errno.EAGAIN)
         self._pump(self._readable, self._timeout)
         if self.inbox:
-            return self.take(bufsize)
-        if self.broken:
+            return bytes(self.inbox[:bufsize]) if flags & socket.MSG_PEEK else self.take(bufsize)
+        if self.broken and not self.ended:
             raise system_error(ConnectionResetError, errno.ECONNRESET)
         return b""
 

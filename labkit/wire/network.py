@@ -6,7 +6,9 @@ transport → tap → (TLS) → protocol: protocols use only their transport and
 
 import asyncio
 import errno
+import os
 import ssl
+import sys
 import time
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Coroutine
@@ -14,17 +16,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
-from labkit.errors import LabError, PortTaken, is_port
+from labkit.errors import BadSetting, LabError, PortTaken, is_port
 from labkit.startable import Startable
 from labkit.texts import _
 from labkit.wire.events import EventKind
 from labkit.wire.live import LiveEngine
-from labkit.wire.loopback import LoopbackCarrier
 from labkit.wire.recording import Engine, TapEngine, choose_engine
 from labkit.wire.tap import Served, Tap, Taps
 
 T = TypeVar("T")
 
+CARRIERS = ("loopback", "memory")
+CARRIER_VARIABLE = "LABKIT_NETWORK"
 PATIENCE = 0.3  # seconds that a handler has to end by itself after its connection was dropped
 LIMIT = 1.5  # seconds after which stop() no longer waits for a handler that refuses to be cancelled
 
@@ -59,6 +62,26 @@ class Carrier(Protocol):
         """Why the live engine cannot hear it: a sentence, or "" where it can."""
 
 
+def default_carrier() -> Carrier:
+    """What LABKIT_NETWORK names, or else loopback; in a browser tab memory, which is all that there is.
+
+    Raises BadSetting for another name.
+    """
+    usual = "memory" if sys.platform == "emscripten" else "loopback"
+    match os.environ.get(CARRIER_VARIABLE) or usual:
+        case "memory":
+            from labkit.wire.memory import MemoryCarrier
+
+            return MemoryCarrier()
+        case "loopback":
+            from labkit.wire.loopback import LoopbackCarrier
+
+            return LoopbackCarrier()
+        case other:
+            message = _("{variable} is {name!r}, which is no network of the lab. Choose one of: {names}.")
+            raise BadSetting(message.format(variable=CARRIER_VARIABLE, name=other, names=", ".join(CARRIERS)))
+
+
 @dataclass(frozen=True, slots=True)
 class Listener:
     """Where a protocol listens."""
@@ -71,7 +94,7 @@ class Network(Startable):
     """A place for protocols to listen. A context manager; `start` and `stop` may be repeated, `stop` is idempotent."""
 
     def __init__(self, carrier: Carrier | None = None) -> None:
-        self._carrier: Carrier = LoopbackCarrier() if carrier is None else carrier
+        self._carrier: Carrier = default_carrier() if carrier is None else carrier
         self._taps = Taps(self._carrier.last_events)
         self.listeners: tuple[Listener, ...] = ()
         self.turned_away = 0  # connections that were closed at once, because too many were open

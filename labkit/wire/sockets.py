@@ -105,6 +105,7 @@ class TlsSocket(BlockingSocket):
         self.context, self.server_side, self.server_hostname = context, server_side, server_hostname
         self.suppress_ragged_eofs = suppress_ragged_eofs
         self._sock = sock
+        sock._io_refs += 1  # as a file does: whoever closes that socket now closes this one's connection no more
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
 
@@ -113,6 +114,11 @@ class TlsSocket(BlockingSocket):
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._object if hasattr(type(self._object), name) else self._sock, name)
+
+    @property
+    def _sslobj(self) -> Any:
+        """What is asked for the chain before Python 3.13, which has get_unverified_chain."""
+        return self._object._sslobj
 
     def do_handshake(self, block: bool = False) -> None:
         """Make the handshake. When it fails, the connection is closed."""
@@ -169,3 +175,4 @@ class TlsSocket(BlockingSocket):
 
     def _close(self) -> None:
         self._sock.close()
+        self._sock._decref_socketios()

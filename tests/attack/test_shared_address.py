@@ -11,6 +11,7 @@ from labkit.attack import shared_address
 from labkit.attack.shared_address import ELSEWHERE
 from labkit.errors import LabError
 from labkit.mail.sample import sample_message
+from tests.conftest import on_loopback
 
 
 def test_an_open_window_is_open_to_everybody_behind_the_address() -> None:
@@ -42,6 +43,7 @@ def test_another_address_is_another_client() -> None:
         assert shared_address(provider).accepted
 
 
+@on_loopback
 def test_a_system_with_one_loopback_address(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: Any, **_more: Any) -> None:
         raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")

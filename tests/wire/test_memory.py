@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from labkit.wire import memory
-from labkit.wire.memory import SWITCHBOARD, MemoryLoop
+from labkit.wire.memory import SWITCHBOARD, MemoryCarrier, MemoryLoop
 from labkit.wire.memory_ends import WINDOW
+from labkit.wire.network import Network
 
 
 class Served(asyncio.Protocol):
@@ -66,6 +67,7 @@ def serve(loop: MemoryLoop) -> Serve:
 def test_a_cell_talks_to_a_server(serve: Serve) -> None:
     protocol = Served(b"hello", echo=True)
     with socket.create_connection(serve(protocol), timeout=9) as sock:
+        assert sock.recv(2, socket.MSG_PEEK) == b"he"
         assert sock.recv(2) + sock.recv(100) == b"hello"
         sock.sendall(b"one")
         assert sock.recv(100) == b"one"
@@ -118,8 +120,9 @@ class TestClosing:
             assert sock.recv(100) == b"bye"
             assert sock.recv(100) == b""
             sock.sendall(b"hello?")  # nobody hears it, and the next one is told so
-            with pytest.raises(ConnectionResetError):
+            with pytest.raises(BrokenPipeError):
                 sock.sendall(b"hello?")
+            assert sock.recv(100) == b""
         assert protocol.happened == ["lost"]
 
     def test_half_closed_the_server_goes_on(self, serve: Serve) -> None:
@@ -171,6 +174,13 @@ class TestClosing:
         with pytest.raises(OSError) as error:  # noqa: PT011 (its number is looked at)
             sock.sendall(b"x")
         assert error.value.errno == errno.EBADF
+
+    def test_who_leaves_after_the_network_has_stopped(self) -> None:
+        with Network(MemoryCarrier()) as network:
+            listener = network.listen(Served)
+            sock = socket.create_connection((listener.host, listener.port))
+        assert sock.recv(1) == b""
+        sock.close()
 
 
 class TestBackpressure:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from labkit.mail.certificates import Certificate
-from labkit.mail.pop3 import Pop3Protocol
+from labkit.mail.pop3 import pop3_factory
 from labkit.mail.sample import sample_message
 from labkit.mail.service import MailService
 from labkit.mail.smtp import smtp_factory
@@ -59,7 +59,7 @@ def test_smtplib_upgrades(network: Network, client: str, server: str, monkeypatc
 def test_poplib(network: Network, client: str, server: str) -> None:
     service = MailService("smtp-auth", ACCOUNTS)
     service.maildrops["hanako"].append(b"Subject: x\r\n\r\n" + b"a line of a long message\r\n" * 2_000)
-    port = network.listen(lambda: Pop3Protocol(service, tls_context=None), tls=server_context(server)).port
+    port = network.listen(pop3_factory(service), tls=server_context(server)).port
     with contextlib.closing(poplib.POP3_SSL("localhost", port, context=client_context(client), timeout=10)) as pop3:
         pop3.user("hanako")
         pop3.pass_(HANAKO.password)
