@@ -12,7 +12,7 @@ ROOM   ?= .venv-classroom
 # What records the packets while notebooks are tested: tap or live.
 ENGINE ?= tap
 
-.PHONY: catalogue fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
+.PHONY: tab test-memory catalogue fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
 
 help:
 	@sed -n '1,2p' Makefile
@@ -59,8 +59,8 @@ test-notebooks: setup
 
 # Servers, mail program, attacks, lessons and notebooks once more over the network in memory, which a browser tab has.
 test-memory: setup
-	LABKIT_NETWORK=memory $(BIN)/python -m pytest tests/mail tests/attack tests/lessons tests/test_provider.py tests/trust/test_starttls.py \
-	  notebooks -q -n $(JOBS) $(NBVAL)
+	LABKIT_NETWORK=memory $(BIN)/python -m pytest tests/mail/test_client.py tests/mail/test_pop3.py tests/attack tests/lessons tests/test_provider.py \
+	  tests/trust/test_starttls.py notebooks -q -n $(JOBS) $(NBVAL)
 
 # The lessons' cells as a browser tab runs them, in Node, against what is committed. Needs npm.
 tab: setup

@@ -5,6 +5,7 @@
 
 import hmac
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from tlslite.utils.cipherfactory import createAES, createAESCCM, createAESCCM_8, createAESGCM, createCHACHA20
@@ -122,23 +123,16 @@ class HKDFExpand:
         return output[: self._length]
 
 
-class _Namespace:
-    """A module's names as attributes."""
-
-    def __init__(self, **names: object) -> None:
-        vars(self).update(names)
-
-
 _PRIMITIVES = "cryptography.hazmat.primitives"
 MODULES: dict[str, dict[str, object]] = {
     "cryptography": {},
     "cryptography.exceptions": {"InvalidTag": InvalidTag},
     "cryptography.hazmat": {},
-    _PRIMITIVES: {"hashes": _Namespace(SHA256=SHA256, SHA384=SHA384)},
+    _PRIMITIVES: {"hashes": SimpleNamespace(SHA256=SHA256, SHA384=SHA384)},
     f"{_PRIMITIVES}.ciphers": {
         "Cipher": Cipher,
-        "algorithms": _Namespace(AES=AES),
-        "modes": _Namespace(CBC=CBC),
+        "algorithms": SimpleNamespace(AES=AES),
+        "modes": SimpleNamespace(CBC=CBC),
     },
     f"{_PRIMITIVES}.ciphers.aead": {"AESGCM": AESGCM, "AESCCM": AESCCM, "ChaCha20Poly1305": ChaCha20Poly1305},
     f"{_PRIMITIVES}.kdf": {},

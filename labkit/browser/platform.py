@@ -9,10 +9,14 @@ import logging
 import socket
 import ssl
 import sys
+from collections.abc import Callable
+from concurrent import futures
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from labkit.texts import _
+
+T = TypeVar("T")
 
 
 def fill() -> None:
@@ -20,8 +24,9 @@ def fill() -> None:
     _databases()
     _ipv6_texts()
     _no_other_network()
+    _threads()
     _tls()
-    _ciphers()
+    _cryptography()
     _silence()
 
 
@@ -54,14 +59,34 @@ def _no_other_network() -> None:
     def nowhere(*_where: object, **_how: object) -> NoReturn:
         raise ConnectionRefusedError(_("A browser tab reaches no other computer: here are the lab's own servers only."))
 
-    def nobody(*_where: object, **_how: object) -> NoReturn:
-        raise socket.gaierror(
-            socket.EAI_NONAME, _("A browser tab can look up no name: here are the lab's own servers only.")
-        )
+    def getaddrinfo(host: Any, port: Any, *_hints: object, **_more: object) -> list[tuple[Any, ...]]:
+        if host != "localhost" and not str(host).startswith("127."):
+            message = _("A browser tab can look up no name: here are the lab's own servers only.")
+            raise socket.gaierror(socket.EAI_NONAME, message)
+        address = "127.0.0.1" if host == "localhost" else host
+        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, int(port or 0)))]
 
-    vars(socket).update(create_connection=nowhere, getaddrinfo=nobody, gethostbyname=nobody)
+    vars(socket).update(create_connection=nowhere, getaddrinfo=getaddrinfo)
     for name in ("connect", "connect_ex", "bind"):
         setattr(socket.socket, name, nowhere)
+
+
+def _threads() -> None:
+    """A tab has one thread: what a pool is given is done at once, one after the other."""
+
+    class OneAfterTheOther(futures.Executor):
+        def __init__(self, *_workers: object, **_more: object) -> None:
+            """However many workers are asked for."""
+
+        def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> "futures.Future[T]":
+            future: futures.Future[T] = futures.Future()
+            try:
+                future.set_result(fn(*args, **kwargs))
+            except BaseException as error:
+                future.set_exception(error)
+            return future
+
+    vars(futures).update(ThreadPoolExecutor=OneAfterTheOther)
 
 
 def _tls() -> None:
@@ -79,11 +104,11 @@ def _tls() -> None:
     )
 
 
-def _ciphers() -> None:
-    """`cryptography` is compiled, and no package index has it for this platform."""
-    from labkit.browser.ciphers import MODULES
+def _cryptography() -> None:
+    """`cryptography` is compiled, and not to be had here: what opens records and reads certificates is ours."""
+    from labkit.browser import certificates, ciphers
 
-    for name, contents in MODULES.items():
+    for name, contents in (ciphers.MODULES | certificates.MODULES).items():
         module = sys.modules[name] = ModuleType(name)
         vars(module).update(contents, __path__=[])
 

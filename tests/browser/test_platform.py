@@ -15,6 +15,7 @@ for reach in (lambda: socket.create_connection(("192.0.2.1", 25)), lambda: socke
         assert "browser tab" in str(error)
     else:
         raise AssertionError("it reaches out")
+assert socket.getaddrinfo("localhost", 25)[0][4] == ("127.0.0.1", 25)
 try:
     socket.getaddrinfo("mail.example", 25)
 except socket.gaierror:
@@ -32,6 +33,14 @@ except OSError:
 else:
     raise AssertionError("a wrong text")
 """,
+    "one thread": """
+from concurrent.futures import ThreadPoolExecutor
+import threading
+threading.Thread.start = None
+with ThreadPoolExecutor(3) as pool:
+    assert list(pool.map(lambda number: number + 1, [1, 2])) == [2, 3]
+    assert isinstance(pool.submit(lambda: 1 / 0).exception(), ZeroDivisionError)
+""",
     "TLS": """
 import ssl
 from labkit.browser import tls
@@ -39,8 +48,9 @@ assert ssl.SSLContext is tls.SSLContext
 assert isinstance(ssl.create_default_context(), tls.SSLContext)
 assert ssl._create_stdlib_context().verify_mode == ssl.CERT_NONE
 """,
-    "ciphers": """
+    "cryptography": """
 import sys
+from cryptography import x509
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 assert AESGCM.__module__ == "labkit.browser.ciphers"
 assert "tlslite" in sys.modules and "_cffi_backend" not in sys.modules

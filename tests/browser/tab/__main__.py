@@ -1,0 +1,61 @@
+"""The lessons as a browser tab runs them, in Node: every code cell's output against the committed one.
+
+python -m tests.browser.tab [--tab FOLDER] [NN ...]     exit code 1 when a cell differs
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.conftest import ROOT
+from tests.notebooks.outputs import seen
+
+RUNNER = Path(__file__).with_name("run.mjs")
+TAB = ROOT / ".tab"
+
+
+def ran(tab: Path, notebooks: list[Path]) -> dict[str, list[dict[str, object]]]:
+    """Run the code cells of notebooks in a tab's Python: their outputs, by the notebook's name."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder, "results")
+        results.touch()
+        subprocess.run(["node", RUNNER, results, tab, *notebooks], check=True)
+        told = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
+    return {one["notebook"]: one["told"] for one in told}
+
+
+def different(notebook: Path, cells: list[dict[str, object]]) -> list[int]:
+    """The numbers of code cells that show something else than what is committed, from 1."""
+    committed = [cell for cell in json.loads(notebook.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    pairs = zip(seen(committed), seen(cells), strict=True)
+    return [number for number, (before, now) in enumerate(pairs, 1) if before != now]
+
+
+def main() -> int:
+    """Run and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.browser.tab")
+    parser.add_argument("lessons", nargs="*", help="their numbers; all when none is named")
+    parser.add_argument("--tab", type=Path, default=TAB, help="what website/collect.py made (made when it is missing)")
+    asked = parser.parse_args()
+    if not asked.tab.exists():
+        from website.collect import collect
+
+        collect(asked.tab)
+    notebooks = sorted((ROOT / "notebooks" / "en").glob("*.ipynb"))
+    notebooks = [path for path in notebooks if not asked.lessons or path.name[:2] in asked.lessons]
+    failed = False
+    for name, cells in ran(asked.tab, notebooks).items():
+        wrong = different(next(path for path in notebooks if path.name == name), cells)
+        seconds = sum(float(str(cell["seconds"])) for cell in cells)
+        print(
+            f"{name:45}{len(cells):>4} cells {seconds:>7.1f} s  {'as committed' if not wrong else f'DIFFERENT: {wrong}'}"
+        )
+        failed = failed or bool(wrong)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
