@@ -239,14 +239,7 @@ class ServerConnection(asyncio.Protocol):
             machine.pipelined = len(self.inbox) > 0
             self._reply(machine.greeting())
             while machine.wants is not Want.NOTHING:
-                if machine.wants is Want.TLS:
-                    await self._start_tls()
-                for _command in range(TURN):
-                    if machine.wants in (Want.TLS, Want.NOTHING) or self._due > REPLIES:
-                        break
-                    said, cut = self._take() or await self._receive()
-                    machine.pipelined = len(self.inbox) > 0
-                    self._reply(await machine.answer(said, cut))
+                await self._take_a_turn()
                 await self._drain()
                 await asyncio.sleep(0)  # the others have their turn
         except _Gone:
@@ -256,6 +249,16 @@ class ServerConnection(asyncio.Protocol):
             self._flush()
             if self._transport is not None:
                 self._transport.close()
+
+    async def _take_a_turn(self) -> None:
+        for _command in range(TURN):
+            if self.machine.wants is Want.TLS:
+                await self._start_tls()
+            if self.machine.wants is Want.NOTHING or self._due > REPLIES:
+                break
+            said, cut = self._take() or await self._receive()
+            self.machine.pipelined = len(self.inbox) > 0
+            self._reply(await self.machine.answer(said, cut))
 
     def _take(self) -> tuple[bytes, bool] | None:
         machine = self.machine
@@ -286,10 +289,11 @@ class ServerConnection(asyncio.Protocol):
     async def _start_tls(self) -> None:
         """Go on inside TLS. Whatever followed the command came in the clear, perhaps from somebody in the middle.
 
-        It is forgotten. From there until the protocol is replaced there is no await, so nothing can be added.
+        It is forgotten. From there until the protocol is replaced there is no await, so nothing can be added, and nothing
+        that the client says in answer to the reply, which begins TLS, is lost.
         """
-        self._flush()
         self.inbox.clear()
+        self._flush()
         self._encrypted = True  # already for an end that comes with the handshake's last octets: TLS has no half-close
         if self._transport is None or self._tls_context is None:
             raise _Gone

@@ -12,6 +12,7 @@ does with lines, time and TLS is `labkit.mail.server`'s, for both protocols.
 # ruff: noqa: N802 (aiosmtpd finds commands by the names of methods)
 
 import asyncio
+import inspect
 import logging
 import re
 import ssl
@@ -69,6 +70,8 @@ class SmtpMachine(SMTP, Machine):
     """
 
     command_limit = COMMAND_LIMIT
+    session: Session
+    envelope: Envelope
     _negotiation: sasl.Negotiation
 
     def __init__(
@@ -87,12 +90,7 @@ class SmtpMachine(SMTP, Machine):
             loop=loop or asyncio.get_running_loop(),
         )
         self.service = service
-        self.account: Account | None = None
-        self.encrypted = False
-        self.client_address = ""
         self.state = SmtpState.START
-        self.session: Session = Session(self.loop)
-        self.envelope: Envelope = Envelope()
         self.content_limit = SIZE_LIMIT
         self.patience = TIMEOUT
         self.last_words = f"421 4.4.2 {self.hostname} closes the connection: nothing heard for too long\r\n".encode()
@@ -119,7 +117,7 @@ class SmtpMachine(SMTP, Machine):
         self.session.peer = transport.get_extra_info("peername")
         self.client_address = address_of(transport)
         self.envelope = Envelope()
-        self.account = None
+        self.account: Account | None = None
         started = self.state is SmtpState.NEGOTIATION
         self.state = SmtpState.START
         if self.encrypted:
@@ -147,6 +145,8 @@ class SmtpMachine(SMTP, Machine):
                     await self._advance(self._negotiation.take(said))
                 case _:
                     await self._command(said, cut)
+            if not self._replies:
+                raise RuntimeError("the handler has no reply")
         except Refused as refused:
             await self.push(str(refused))
         except Exception as error:
@@ -202,10 +202,7 @@ class SmtpMachine(SMTP, Machine):
         await getattr(self, f"smtp_{self._verb}")(text)
 
     async def smtp_EHLO(self, hostname: str) -> None:
-        """Gap: aiosmtpd does not offer PIPELINING and ENHANCEDSTATUSCODES, nor AUTH as a policy wants it.
-
-        RFC 5321 section 4.1.1.1. Replies to EHLO have no enhanced code (RFC 2034 section 4).
-        """
+        """Gap: aiosmtpd does not offer PIPELINING and ENHANCEDSTATUSCODES, nor AUTH as a policy wants it."""
         if not hostname:
             raise Refused("501 Syntax: EHLO hostname")
         self.envelope = Envelope()
@@ -367,6 +364,9 @@ NOT_CALLED = ("handle_AUTH", "handle_PROXY", "process_message")
 
 def check_handler(handler: object) -> None:
     """Raises BadSetting for an aiosmtpd handler with hooks that would never be called."""
+    ehlo = getattr(handler, "handle_EHLO", None)
+    if ehlo is not None and len(inspect.signature(ehlo).parameters) != 5:
+        raise BadSetting(_("handle_EHLO takes five arguments: server, session, envelope, hostname, responses."))
     hooks = [name for name in dir(handler) if name in NOT_CALLED or name.startswith("auth_")]
     if hooks:
         message = _(

@@ -168,10 +168,23 @@ class Time(asyncio.SelectorEventLoop):
 class InMemory:
     """An SMTP session on a Memory transport, run to rest after each piece of input. pop3: a POP3 session."""
 
-    def __init__(self, service: MailService, *, pop3: bool = False, handler: object = None, **extra: Any) -> None:
+    def __init__(
+        self,
+        service: MailService,
+        *,
+        pop3: bool = False,
+        can_start_tls: bool = False,
+        handler: object = None,
+        **extra: Any,
+    ) -> None:
         self.loop = Time()
-        self.machine: Any = Pop3Machine(service) if pop3 else SmtpMachine(service, handler=handler, loop=self.loop)
-        self.protocol = ServerConnection(self.machine, loop=self.loop)
+        self.machine: Any = (
+            Pop3Machine(service, can_start_tls=can_start_tls)
+            if pop3
+            else SmtpMachine(service, can_start_tls=can_start_tls, handler=handler, loop=self.loop)
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if can_start_tls else None
+        self.protocol = ServerConnection(self.machine, context, self.loop)
         self.transport = Memory(self.protocol, self.loop, **extra)
         self.protocol.connection_made(self.transport)
         self.rest()

@@ -1,4 +1,5 @@
 """What the lab takes from aiosmtpd: hooks work unchanged, each override closes a gap, and an upgrade would be noticed."""
+# ruff: noqa: N802 (aiosmtpd finds hooks by the names of methods)
 
 import asyncio
 import base64
@@ -30,7 +31,7 @@ class Sink:
     def __init__(self) -> None:
         self.told: list[Any] = []
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         self.told.append((envelope.mail_from, envelope.rcpt_tos, envelope.content))
         return "250 Message accepted for delivery"
 
@@ -68,7 +69,7 @@ def ours(*pieces: bytes, handler: object = None, policy: str = "plaintext") -> l
 
 
 class Broken(Sink):
-    async def handle_RCPT(self, *_: Any) -> str:  # noqa: N802
+    async def handle_RCPT(self, *_: Any) -> str:
         raise RuntimeError("secret\r\n250 OK")
 
 
@@ -191,53 +192,53 @@ class Every:
         if not (known and server.session is session and server.envelope is envelope and server.transport):
             self.problems.append(name)
 
-    async def handle_HELO(self, server: Any, session: Any, envelope: Any, hostname: str) -> str:  # noqa: N802
+    async def handle_HELO(self, server: Any, session: Any, envelope: Any, hostname: str) -> str:
         self._note("HELO", server, session, envelope)
         session.host_name = hostname
         return "250 hello"
 
-    async def handle_EHLO(  # noqa: N802
+    async def handle_EHLO(
         self, server: Any, session: Any, envelope: Any, hostname: str, responses: list[str]
     ) -> list[str]:
         self._note("EHLO", server, session, envelope)
         session.host_name = hostname
         return [*responses[:-1], "250-XTRA", responses[-1]]
 
-    async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:  # noqa: N802
+    async def handle_MAIL(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
         self._note(f"MAIL {address} {options}", server, session, envelope)
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 OK"
 
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:  # noqa: N802
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
         self._note(f"RCPT {address} {options}", server, session, envelope)
         if address.startswith("no"):
             return "550 not relaying to that domain"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
         self._note(f"DATA {envelope.rcpt_tos} {envelope.content!r}", server, session, envelope)
         await asyncio.sleep(0)
         return "250 Message accepted for delivery"
 
-    async def handle_NOOP(self, server: Any, session: Any, envelope: Any, arg: str) -> str:  # noqa: N802
+    async def handle_NOOP(self, server: Any, session: Any, envelope: Any, arg: str) -> str:
         self._note(f"NOOP {arg}", server, session, envelope)
         return "250 still here"
 
-    async def handle_RSET(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+    async def handle_RSET(self, server: Any, session: Any, envelope: Any) -> str:
         self._note("RSET", server, session, envelope)
         return "250 forgotten"
 
-    async def handle_VRFY(self, server: Any, session: Any, envelope: Any, address: str) -> str:  # noqa: N802
+    async def handle_VRFY(self, server: Any, session: Any, envelope: Any, address: str) -> str:
         self._note(f"VRFY {address}", server, session, envelope)
         return "252 who knows"
 
-    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+    async def handle_QUIT(self, server: Any, session: Any, envelope: Any) -> str:
         self._note("QUIT", server, session, envelope)
         return "221 so long"
 
-    def handle_STARTTLS(self, server: Any, session: Any, envelope: Any) -> bool:  # noqa: N802
+    def handle_STARTTLS(self, server: Any, session: Any, envelope: Any) -> bool:
         self._note(f"STARTTLS {sorted(session.ssl)}", server, session, envelope)
         return True
 
@@ -275,7 +276,7 @@ def test_every_hook_is_called_with_aiosmtpds_own_objects_on_the_wire() -> None:
 
 def test_what_a_handler_does_not_do_the_lab_does() -> None:
     class Choosy:
-        async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
+        async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:
             if address.startswith("hanako"):
                 return "450 later"
             envelope.rcpt_tos.append(address)
@@ -291,7 +292,7 @@ def test_what_a_handler_does_not_do_the_lab_does() -> None:
 
 def test_a_handler_that_accepts_and_adds_nobody_gets_no_message() -> None:
     class Forgetful:
-        async def handle_RCPT(self, *_: Any) -> str:  # noqa: N802
+        async def handle_RCPT(self, *_: Any) -> str:
             return "250 OK"
 
     writes = ours(BEGUN + b"DATA\r\n", handler=Forgetful())
@@ -316,7 +317,7 @@ def test_aiosmtpds_own_handlers_run() -> None:
 
 def test_a_handler_may_refuse_what_tls_came_to(network: Network) -> None:
     class Strict:
-        def handle_STARTTLS(self, *_: Any) -> bool:  # noqa: N802
+        def handle_STARTTLS(self, *_: Any) -> bool:
             return False
 
     from labkit.mail.smtp import smtp_factory
@@ -326,6 +327,25 @@ def test_a_handler_may_refuse_what_tls_came_to(network: Network) -> None:
         talk.say("EHLO c", "STARTTLS")
         talk.start_tls(authority().client_context())
         assert talk.say("EHLO c") == ""
+
+
+def test_a_handler_that_has_no_reply_is_an_error_inside() -> None:
+    class Mute:
+        async def handle_EHLO(
+            self, server: Any, session: Any, envelope: Any, hostname: str, responses: Any
+        ) -> list[str]:
+            return []
+
+    assert last(ours(b"EHLO c\r\n", handler=Mute())) == "451 4.3.0 Requested action aborted: error in processing\r\n"
+
+
+def test_the_hook_of_before_aiosmtpd_1_3_is_refused() -> None:
+    class Old:
+        async def handle_EHLO(self, server: Any, session: Any, envelope: Any, hostname: str) -> str:
+            return "250 HELP"
+
+    with pytest.raises(BadSetting, match="handle_EHLO takes five arguments"):
+        labkit.Provider(handler=Old())
 
 
 @pytest.mark.parametrize("hook", ["handle_AUTH", "handle_PROXY", "process_message", "auth_XOAUTH2"])

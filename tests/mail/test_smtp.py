@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scramp
@@ -226,6 +227,28 @@ def test_starttls_policy_before_and_after_tls(serve_smtp: Serve) -> None:
 def test_starttls_without_a_certificate_says_so() -> None:
     with InMemory(a_service("starttls")) as session:
         assert session.feed(b"EHLO c\r\nSTARTTLS\r\n")[0].splitlines()[-1].startswith(b"454 4.7.0 ")
+
+
+@pytest.mark.parametrize(("pop3", "said"), [(False, b"EHLO c\r\nSTARTTLS\r\n"), (True, b"STLS\r\n")])
+def test_tls_is_waited_for_before_the_client_can_begin_it(pop3: bool, said: bytes) -> None:
+    """The first octets of the handshake may come in the next turn of the loop: nobody else may be given them."""
+    began: list[bool] = []
+
+    async def start_tls(*_: Any, **__: Any) -> None:
+        began.append(True)
+
+    with InMemory(a_service("starttls"), pop3=pop3, can_start_tls=True) as session:
+        session.loop.start_tls = start_tls  # type: ignore[method-assign,assignment]
+        keep, early = session.transport.write, []
+
+        def write(data: bytes) -> None:
+            keep(data)
+            session.loop.call_soon(lambda: early.append(not began))
+
+        session.transport.write = write  # type: ignore[method-assign,assignment]
+        session.feed(said)
+    assert began == [True]
+    assert early[-1:] == [False]
 
 
 def test_implicit_tls_is_seen_as_tls(serve_smtp: Serve) -> None:
