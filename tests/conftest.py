@@ -12,17 +12,34 @@ from typing import Any, NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
+from labkit import texts
 from labkit.wire.network import CARRIER_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 # As in CI: every tool must be there, and what takes long is tried as often as it should be.
 THOROUGH = os.environ.get("LABKIT_ALL_TOOLS") == "1"
-LONGEST = ("tests/browser/", "test_solutions.py", "tests/classroom/", ".ipynb", "test_figures.py", "test_limits.py")
+LONGEST = (
+    "tests/browser/",
+    "test_solutions.py",
+    "test_translated.py",
+    "tests/classroom/",
+    ".ipynb",
+    "test_figures.py",
+    "test_limits.py",
+)
 NOT_INSTALLED = "not installed: "
 # With LABKIT_NETWORK=memory the lab's servers are in this process: no other program can reach them.
 IN_MEMORY = os.environ.get(CARRIER_VARIABLE) == "memory"
 on_loopback = pytest.mark.skipif(IN_MEMORY, reason="what is tried here is the operating system's network")
 SHARED = Path(os.environ.get("LABKIT_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_sentence_is_found() -> None:
+    """Whatever any test makes labkit say is a sentence that translators are given."""
+    from tests.sentences import OnlyFound
+
+    texts.CATALOGUE = OnlyFound()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ import csv
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from importlib.resources import files
-from io import TextIOWrapper
 from typing import IO, NamedTuple
 
 from labkit.texts import _
@@ -24,7 +23,7 @@ class Meaning(NamedTuple):
 
 def sentences(file: IO[bytes], *_given: object, **_options: object) -> Iterator[tuple[int, str, str, list[str]]]:
     """The sentences of a table, for Babel: `make catalogue` finds them here."""
-    for number, row in enumerate(csv.DictReader(TextIOWrapper(file, "utf-8")), 2):
+    for number, row in enumerate(csv.DictReader(line.decode() for line in file), 2):
         if row["meaning"]:
             yield number, "", row["meaning"], [row["field"]]
 

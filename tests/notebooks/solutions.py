@@ -53,10 +53,15 @@ def exercise_of(cell: nbformat.NotebookNode, kind: str) -> str:
     return grade_id.removeprefix(f"{kind}-") if grade_id.startswith(f"{kind}-") else ""
 
 
-def rehearse(notebook: Path) -> tuple[list[Judged], str]:
-    """Run the rehearsal of a notebook. Returns what each check said, and all plain text that was shown."""
+def rehearse(notebook: Path, before: str = "", after: str = "", *, mistakes: bool = True) -> tuple[list[Judged], str]:
+    """Run the rehearsal of a notebook. Returns what each check said, and all plain text that was shown.
+
+    before, after: what a cell in front of all others, and one behind them, does. mistakes: the wrong answers are tried, too.
+    """
     original = nbformat.read(notebook, as_version=4)
-    cells, asked = _rehearsal(original.cells, answers(notebook))
+    known = [answer for answer in answers(notebook) if mistakes or answer.name == SOLUTION]
+    cells, asked = _rehearsal(original.cells, known)
+    cells = [nbformat.v4.new_code_cell(before), *cells, nbformat.v4.new_code_cell(after)]
     original.cells = cells
     client(original, notebook.parent).execute()
     return [Judged(answer, shown(cell)) for answer, cell in asked], "\n".join(map(shown, cells))
