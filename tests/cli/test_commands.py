@@ -121,7 +121,7 @@ def test_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="no socket files")
 @pytest.mark.parametrize(("length", "transport"), [(53, ["--KernelManager.transport=ipc"]), (54, [])])
-def test_kernels_are_metat_socket_files_where_the_names_fit(
+def test_kernels_are_met_at_socket_files_where_the_names_fit(
     length: int, transport: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", "/" + "r" * (length - 1))

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-LINKS = re.findall(r"\]\(([^)#]+)#?([^)]*)\)", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+LINKS = re.findall(r"\]\(([^)#]*)#?([^)]*)\)", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
 
 
 def names_in(path: Path) -> set[str]:
