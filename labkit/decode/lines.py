@@ -32,6 +32,15 @@ class LineKind(StrEnum):
     OTHER = "other"
 
 
+class Awaited(Enum):
+    """What the client says next."""
+
+    COMMAND = "a command"
+    CONTENT = "a message, up to a line with a single dot"
+    RESPONSE = "an answer within AUTH"
+    TLS = "a TLS handshake"
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of the dialogue: bytes [start, end) of a side's stream, as text.

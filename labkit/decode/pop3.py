@@ -6,11 +6,11 @@ can only be read beside the client's. Where the commands are missing, what follo
 
 import re
 from collections.abc import Iterable, Iterator
-from enum import Enum
 
 from labkit.decode.fields import text
 from labkit.decode.lines import (
     TLS_RECORD,
+    Awaited,
     Command,
     Element,
     ElementKind,
@@ -30,17 +30,8 @@ from labkit.decode.protocol import Fact, Measured, Ports, Protocol, Service
 from labkit.decode.spans import Span
 from labkit.wire.flows import Side, Stream
 
-
-class Turn(Enum):
-    """What the client says next."""
-
-    COMMAND = "a command"
-    RESPONSE = "an answer within AUTH"
-    TLS = "a TLS handshake"
-
-
 # After this command and this response comes …; in every other case another command (RFC 5034 4, RFC 2595 4).
-AFTER = {("AUTH", "+"): Turn.RESPONSE, ("STLS", "+OK"): Turn.TLS}
+AFTER = {("AUTH", "+"): Awaited.RESPONSE, ("STLS", "+OK"): Awaited.TLS}
 
 # What follows "+OK", up to a line with a single dot (RFC 1939 3); LIST, UIDL, LANG and AUTH only without an argument.
 FOLLOWS = {"RETR": ElementKind.CONTENT, "TOP": ElementKind.CONTENT, "CAPA": ElementKind.LISTING}
@@ -105,15 +96,15 @@ class Pop3Scanner:
     def read(self) -> Reading:
         if self.greeting:
             self.status("")
-        turn, about, mechanism, step = Turn.COMMAND, "", "", 0
+        turn, about, mechanism, step = Awaited.COMMAND, "", "", 0
         client_tls: int | None = None
         while self.at < len(self.client):
-            if turn is Turn.TLS or self.client.startswith(TLS_RECORD, self.at):
+            if turn is Awaited.TLS or self.client.startswith(TLS_RECORD, self.at):
                 client_tls = self.plaintext_before_tls()
                 break
             end = line_end(self.client, self.at, len(self.client))
             follows: ElementKind | None = None
-            if turn is Turn.COMMAND:
+            if turn is Awaited.COMMAND:
                 element, follows = self.command(end)
                 about, mechanism, step = element.about, element.mechanism, 0
             else:
@@ -124,7 +115,7 @@ class Pop3Scanner:
             self.lost = self.lost or end > self.client_gap
             if element.kind is not ElementKind.FRAGMENT:
                 turn = self.next_turn(about, self.response(about, follows, mechanism, step + 1))
-        if turn is Turn.TLS and client_tls is None:
+        if turn is Awaited.TLS and client_tls is None:
             client_tls = len(self.client)
         server_tls = self.rest_of_server(client_tls is not None)
         if server_tls is not None and client_tls is None:
@@ -148,12 +139,12 @@ class Pop3Scanner:
         follows = FOLLOWS.get(verb) or (FOLLOWS_ALONE.get(verb) if len(words) == 1 else None)
         return Element(ElementKind.COMMAND, self.at, end, verb, "", mechanism), follows
 
-    def next_turn(self, about: str, code: str | None) -> Turn:
+    def next_turn(self, about: str, code: str | None) -> Awaited:
         if code is not None:
-            return AFTER.get((about, code), Turn.COMMAND)
+            return AFTER.get((about, code), Awaited.COMMAND)
         if about == "AUTH" and self.at < len(self.client) and not _SHAPE.match(self.client, self.at):
-            return Turn.RESPONSE
-        return Turn.COMMAND
+            return Awaited.RESPONSE
+        return Awaited.COMMAND
 
     def response(self, about: str, follows: ElementKind | None, mechanism: str, step: int) -> str | None:
         """The status that answers the command just read, and the lines that follow it; None when it is not known."""
@@ -218,7 +209,7 @@ class Pop3Scanner:
     def rest_of_server(self, tls: bool) -> int | None:
         """Responses that no command of the client asked for, and where the server's TLS begins."""
         last = self.server_elements[-1] if self.server_elements else None
-        accepted = last is not None and AFTER.get((last.about, last.code)) is Turn.TLS
+        accepted = last is not None and AFTER.get((last.about, last.code)) is Awaited.TLS
         if self.lost and not accepted:
             self.lines_if_any("")
         while self.answered < len(self.server):

@@ -8,12 +8,12 @@ only, a capture that starts in the middle) the shape of the next line decides in
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from enum import Enum
 from itertools import groupby, starmap
 
 from labkit.decode.fields import text, whole_number
 from labkit.decode.lines import (
     TLS_RECORD,
+    Awaited,
     Command,
     Element,
     ElementKind,
@@ -36,21 +36,11 @@ from labkit.decode.smtp_spans import VERBS, spans
 from labkit.decode.spans import Span
 from labkit.wire.flows import Stream
 
-
-class Turn(Enum):
-    """What the client says next."""
-
-    COMMAND = "a command"
-    CONTENT = "a message, up to a line with a single dot"
-    RESPONSE = "an answer within AUTH"
-    TLS = "a TLS handshake"
-
-
 # After this command and this reply comes …; in every other case another command (RFC 5321 3.3, RFC 4954 4, RFC 3207 4).
 AFTER = {
-    ("DATA", b"354"): Turn.CONTENT,
-    ("AUTH", b"334"): Turn.RESPONSE,
-    ("STARTTLS", b"220"): Turn.TLS,
+    ("DATA", b"354"): Awaited.CONTENT,
+    ("AUTH", b"334"): Awaited.RESPONSE,
+    ("STARTTLS", b"220"): Awaited.TLS,
 }
 # A reply that only one command can have: whatever else waits for an answer has lost it.
 BELONGS = {b"354": "DATA", b"334": "AUTH"}
@@ -99,7 +89,7 @@ def replies(server: Stream, reading: Reading) -> tuple[Reply, ...]:
 
 
 # What the loop below compares with, looked up once: an enumeration's members are not cheap to name.
-_NAMES = ElementKind.COMMAND, ElementKind.FRAGMENT, Turn.COMMAND, Turn.CONTENT, Turn.TLS
+_NAMES = ElementKind.COMMAND, ElementKind.FRAGMENT, Awaited.COMMAND, Awaited.CONTENT, Awaited.TLS
 
 
 class SmtpScanner:
@@ -206,11 +196,11 @@ class SmtpScanner:
             end = command.start() if command else end
         return ElementKind.CONTENT, at, max(end, at + 1), "DATA", "", "", 0
 
-    def unanswered(self, about: str, at: int) -> Turn:
+    def unanswered(self, about: str, at: int) -> Awaited:
         """What comes next when the reply is not known: the shape of the next line tells."""
         if about in ("DATA", "AUTH") and at < len(self.client) and not _SHAPE.match(self.client, at):
-            return Turn.CONTENT if about == "DATA" else Turn.RESPONSE
-        return Turn.COMMAND
+            return Awaited.CONTENT if about == "DATA" else Awaited.RESPONSE
+        return Awaited.COMMAND
 
     def plaintext_before_tls(self, at: int) -> int:
         """Where TLS begins; what was sent between STARTTLS and it is plaintext that nobody may act on (RFC 3207 4.2)."""
@@ -222,7 +212,7 @@ class SmtpScanner:
     def read_server(self) -> list[Element]:
         """The server's elements. After an accepted STARTTLS the rest is TLS, even if it does not look like it."""
         pieces, asked = self.pieces, self.asked
-        if asked and AFTER.get((asked[-1][0], pieces[len(asked) - 1][1])) is Turn.TLS:
+        if asked and AFTER.get((asked[-1][0], pieces[len(asked) - 1][1])) is Awaited.TLS:
             self.server_tls = pieces[len(asked) - 1].end()
             pieces = pieces[: len(asked)]
         nobody = ("", "", 0)

@@ -29,7 +29,7 @@ class Certificate(StrEnum):
     UNKNOWN_ISSUER = "unknown-issuer"  # the right name, signed by an authority that nobody trusts
 
 
-class Source(Protocol):
+class CertificateSource(Protocol):
     """Where certificates come from. All in PEM."""
 
     def ca_pem(self) -> bytes:
@@ -54,7 +54,7 @@ class Shipped:
         return self._pems[certificate].encode()
 
 
-def ship(source: Source, path: Path) -> None:
+def ship(source: CertificateSource, path: Path) -> None:
     """Write all certificates, with their keys, into a file. They vouch for nothing: everybody has the keys."""
     pems = {"authority": source.ca_pem()} | {str(kind): source.key_and_chain(kind) for kind in Certificate}
     path.write_text(json.dumps({name: pem.decode() for name, pem in pems.items()}), "ascii")
@@ -63,7 +63,7 @@ def ship(source: Source, path: Path) -> None:
 class Authority:
     """A certificate authority and the certificates it issued. Safe to use from several threads."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: CertificateSource) -> None:
         self._source = source
 
     @property

@@ -15,7 +15,7 @@ from tlslite.utils.rsakey import RSAKey
 from tlslite.x509certchain import X509CertChain
 
 from labkit.browser.tls import chain, engine, errors
-from labkit.browser.tls.keylog import KeyLog
+from labkit.browser.tls.keylog import KeyLogWriter
 from labkit.browser.tls.session import SSLObject
 from labkit.wire.sockets import TlsSocket
 
@@ -37,7 +37,7 @@ class SSLContext:
         self.options: int = _OPTIONS
         self.verify_flags = ssl.VerifyFlags.VERIFY_X509_TRUSTED_FIRST
         self.num_tickets = 0 if client else 2  # what is asked for; none is ever sent
-        self.keylog, self._keylog_name = KeyLog(None), cast(str | None, None)
+        self.keylog, self._keylog_name = KeyLogWriter(None), cast(str | None, None)
         self._trusted: list[Certificate] = []
         self.chain: X509CertChain | None = None
         self.key: RSAKey | None = None
@@ -72,7 +72,7 @@ class SSLContext:
     @keylog_filename.setter
     def keylog_filename(self, path: str | os.PathLike[str] | None) -> None:
         self.keylog.close()
-        self.keylog, self._keylog_name = KeyLog(path), None if path is None else os.fspath(path)
+        self.keylog, self._keylog_name = KeyLogWriter(path), None if path is None else os.fspath(path)
 
     def load_verify_locations(
         self, cafile: str | None = None, capath: str | None = None, cadata: str | bytes | None = None

@@ -23,7 +23,7 @@ from tlslite.x509certchain import X509CertChain
 
 from labkit.browser.tls.chain import Refusal
 from labkit.browser.tls.errors import WrongVersion, failed
-from labkit.browser.tls.keylog import KeyLog
+from labkit.browser.tls.keylog import KeyLogWriter
 
 Judge = Callable[[list[bytes]], Refusal | None]
 
@@ -53,10 +53,12 @@ def settings(lowest: ssl.TLSVersion, highest: ssl.TLSVersion) -> HandshakeSettin
     return made
 
 
-class Engine(TLSConnection):
+class TlsEngine(TLSConnection):
     """One end of a connection between two BIOs."""
 
-    def __init__(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, judge: Judge | None, keylog: KeyLog) -> None:
+    def __init__(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, judge: Judge | None, keylog: KeyLogWriter
+    ) -> None:
         super().__init__(_Wire(incoming, outgoing))
         self._recordLayer = self._records = _Records(self.sock, keylog)
         self._judge = judge
@@ -137,7 +139,7 @@ class _Records(RecordLayer):
         ("SERVER_TRAFFIC_SECRET_0", "CLIENT_TRAFFIC_SECRET_0"),
     )
 
-    def __init__(self, sock: Any, keylog: KeyLog) -> None:
+    def __init__(self, sock: Any, keylog: KeyLogWriter) -> None:
         super().__init__(sock)
         self._recordSocket = _Headers(sock)
         self._keylog = keylog

@@ -6,7 +6,7 @@ from weakref import finalize
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
-class KeyLog:
+class KeyLogWriter:
     """A file that session keys are appended to, or nothing at all. It stays open when its name is taken away."""
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:

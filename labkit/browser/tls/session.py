@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from labkit.browser.tls import chain, describe, errors
-from labkit.browser.tls.engine import VERSIONS, Engine
+from labkit.browser.tls.engine import VERSIONS, TlsEngine
 
 if TYPE_CHECKING:
     from labkit.browser.tls.context import SSLContext
@@ -30,7 +30,7 @@ class SSLObject:
     ) -> None:
         name = server_hostname.encode("idna").decode() if server_hostname else None
         self.context, self.server_side, self.server_hostname = context, server_side, name
-        self._engine = Engine(incoming, outgoing, context.judge(name) if not server_side else None, context.keylog)
+        self._engine = TlsEngine(incoming, outgoing, context.judge(name) if not server_side else None, context.keylog)
         self._shaking: Iterator[object] | None = self._handshake()
         self._receiving: Iterator[object] | None = None
         self._plain = bytearray()

@@ -45,7 +45,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class HandshakeMessage:
     """A handshake message with its 4-octet header, as far as it was captured."""
 
     kind: int
@@ -113,18 +113,18 @@ def _next_header(data: bytes, position: int, stop: int) -> int:
     return stop
 
 
-def messages(stream: Stream, records: Iterable[tuple[int, RawRecord]]) -> list[Message]:
+def messages(stream: Stream, records: Iterable[tuple[int, RawRecord]]) -> list[HandshakeMessage]:
     """The handshake messages in these (number, record) pairs; others than clear handshake records only end a message.
 
     ChangeCipherSpec may stand between two fragments only in error, so a message begun before it is left as it is.
     """
-    found: list[Message] = []
+    found: list[HandshakeMessage] = []
     data = bytearray()
     pieces: list[Piece] = []
 
     def finish() -> None:
         if data:
-            found.append(Message(data[0], bytes(data), tuple(pieces)))
+            found.append(HandshakeMessage(data[0], bytes(data), tuple(pieces)))
             data.clear()
             pieces.clear()
 

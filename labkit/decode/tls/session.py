@@ -28,7 +28,15 @@ from labkit.decode.tls.names import (
     suite_name,
     version_name,
 )
-from labkit.decode.tls.records import HEADER, UNREADABLE, Message, RawRecord, cut_records, messages, plausible_header
+from labkit.decode.tls.records import (
+    HEADER,
+    UNREADABLE,
+    HandshakeMessage,
+    RawRecord,
+    cut_records,
+    messages,
+    plausible_header,
+)
 from labkit.decode.tls.spans import stream_spans
 from labkit.texts import _
 from labkit.wire.flows import Side, Stream
@@ -208,11 +216,11 @@ def _message_words(side: _Side) -> dict[int, list[str]]:
     return words
 
 
-def _name(message: Message) -> str:
+def _name(message: HandshakeMessage) -> str:
     return name_of(HANDSHAKE_TYPES, message.kind, 2)
 
 
-def describe(message: Message) -> str:
+def describe(message: HandshakeMessage) -> str:
     """A handshake message in a few words: its name, and for the hellos what they say."""
     hello = (
         parse_hello(message.data, message.kind == CLIENT_HELLO)

@@ -20,13 +20,13 @@ from labkit.decode.tls.names import (
     name_of,
     version_name,
 )
-from labkit.decode.tls.records import HEADER, UNREADABLE, Message, RawRecord
+from labkit.decode.tls.records import HEADER, UNREADABLE, HandshakeMessage, RawRecord
 from labkit.texts import _
 from labkit.wire.flows import Stream
 
 
 def stream_spans(
-    stream: Stream, records: list[RawRecord], encrypted: set[int], clear: list[Message], context: Context
+    stream: Stream, records: list[RawRecord], encrypted: set[int], clear: list[HandshakeMessage], context: Context
 ) -> tuple[Span, ...]:
     """One span for each record; they cover the stream from the first record on.
 

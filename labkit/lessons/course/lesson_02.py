@@ -202,7 +202,7 @@ STEPS: tuple[Step, ...] = (
 )
 
 
-class _Packet(NamedTuple):
+class _NamedPacket(NamedTuple):
     """A packet between the addresses that people know, and the fields of its headers."""
 
     data: bytes
@@ -217,13 +217,13 @@ class _Packet(NamedTuple):
         return int.from_bytes(self.octets(field), "big")
 
 
-def _packets(capture: Capture) -> Sequence[_Packet]:
+def _packets(capture: Capture) -> Sequence[_NamedPacket]:
     """The packets of the first SMTP connection."""
     found = []
     for number in first_smtp(capture).flow.packets:
         data = bytes(capture.packets[number - 1])
         spans = frame_spans(Frame(0, data, len(data), capture.frames[number - 1].link))
-        found.append(_Packet(data, {span.field: span for span in leaves(spans)}))
+        found.append(_NamedPacket(data, {span.field: span for span in leaves(spans)}))
     return found
 
 
@@ -248,13 +248,13 @@ def _header_pieces(capture: Capture) -> Sequence[tuple[str, str]]:
     return pieces
 
 
-def _client_packets(capture: Capture) -> Sequence[_Packet]:
+def _client_packets(capture: Capture) -> Sequence[_NamedPacket]:
     """What the client sent, in order, the packets without data too."""
     packets = _packets(capture)
     return [packet for packet in packets if packet.octets("tcp.source_port") == packets[0].octets("tcp.source_port")]
 
 
-def _first_of_the_client(capture: Capture) -> _Packet:
+def _first_of_the_client(capture: Capture) -> _NamedPacket:
     for packet in _client_packets(capture):
         if packet.octets("tcp.payload"):
             return packet

@@ -26,7 +26,7 @@ OVERRIDDEN = {
     RecordSocket: {"_recvHeader": "(self)"},
 }
 CALLED = {TLSConnection: "_sendError", RecordSocket: "_sockRecvAll"}
-OURS = {TLSConnection: engine.Engine, RecordLayer: engine._Records, RecordSocket: engine._Headers}
+OURS = {TLSConnection: engine.TlsEngine, RecordLayer: engine._Records, RecordSocket: engine._Headers}
 
 
 def test_its_release_is_pinned() -> None:
