@@ -61,7 +61,7 @@ class SubjectAlternativeName:
         return iter(self._values)
 
 
-class Certificate:
+class X509Certificate:
     """One certificate. Raises ValueError when it is none."""
 
     def __init__(self, der: bytes) -> None:
@@ -82,19 +82,19 @@ class Certificate:
         return RSAPublicKey() if self._parsed.public_key.algorithm == "rsa" else object()
 
 
-def load_der_x509_certificate(data: bytes) -> Certificate:
+def load_der_x509_certificate(data: bytes) -> X509Certificate:
     """A certificate in DER."""
-    return Certificate(data)
+    return X509Certificate(data)
 
 
-def load_pem_x509_certificate(data: bytes) -> Certificate:
+def load_pem_x509_certificate(data: bytes) -> X509Certificate:
     """A certificate in PEM."""
-    return Certificate(pem.unarmor(data)[2])
+    return X509Certificate(pem.unarmor(data)[2])
 
 
 _X509 = {
     "ExtensionNotFound": ExtensionNotFound,
-    "Certificate": Certificate,
+    "Certificate": X509Certificate,
     "Name": Name,
     "NameOID": NameOID,
     "SubjectAlternativeName": SubjectAlternativeName,

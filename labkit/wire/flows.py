@@ -146,7 +146,7 @@ class Burst(NamedTuple):
     time: int
 
 
-class _Found(_Column[_Item]):
+class _FoundTogether(_Column[_Item]):
     """Items that are found together, when the first of them is asked for."""
 
     __slots__ = ("_find", "_items")
@@ -367,10 +367,10 @@ class _Connection:
             server,
             Stream(Side.CLIENT, from_client.data, client_segments, tuple(from_client.gaps)),
             Stream(Side.SERVER, from_server.data, server_segments, tuple(from_server.gaps)),
-            _Found(partial(_numbers, self.others, from_client.packets, from_server.packets)),
+            _FoundTogether(partial(_numbers, self.others, from_client.packets, from_server.packets)),
             opened[one],
             closed,
-            _Found(partial(_bursts, client_segments, server_segments)),
+            _FoundTogether(partial(_bursts, client_segments, server_segments)),
         )
 
     def release(self) -> None:
