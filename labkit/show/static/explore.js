@@ -54,7 +54,7 @@ function entryList(entries, words, note, chosen, next) {
   const rows = entries.map((entry, index) => {
     const row = make("tr", { role: "row", tabindex: "-1", "aria-selected": "false", "aria-rowindex": index + 2 });
     for (const column of columns)
-      row.append(make("td", { role: "gridcell", class: `labkit-${COLUMNS[column]}` }, String(entry[column])));
+      row.append(make("td", { role: "gridcell", class: `labkit-cell-${COLUMNS[column]}` }, String(entry[column])));
     body.append(row);
     return { row, index, text: entry.join(" ").toLowerCase() };
   });
@@ -137,7 +137,7 @@ function spanTree(words, styles, chosen, next) {
       badge.style.color = ink;
       const label = make("span", { class: "labkit-label" }, badge, " ", make("b", {}, field));
       if (value) label.append(" ", make("code", {}, value));
-      if (meaning) label.append(" ", make("span", { class: "labkit-meaning" }, meaning));
+      if (meaning) label.append(" ", make("span", { class: "labkit-told" }, meaning));
       const said = [word, field, value, meaning].filter(Boolean).join(", ");
       const item = make(
         "li",
