@@ -79,7 +79,7 @@ def test_tab_goes_from_pane_to_pane_and_out(explored: Page) -> None:
     roles = []
     for _stop in range(3):
         explored.press("Tab")
-        roles.append(explored.evaluate(f"{FOCUS}.hardest_to_read('[role=grid],[role=tree]').tagName"))
+        roles.append(explored.evaluate(f"{FOCUS}.closest('[role=grid],[role=tree]').tagName"))
         style = f"getComputedStyle({FOCUS}.querySelector(':scope > .labkit-label') ?? {FOCUS}).outlineStyle"
         assert explored.evaluate(style) == "solid"
     assert roles == ["TABLE", "UL", "DIV"]
