@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 from tests.notebooks.outputs import seen
+from website.collect import collect
 
 RUNNER = Path(__file__).with_name("run.mjs")
 TAB = ROOT / ".tab"
@@ -38,16 +39,13 @@ def main() -> int:
     """Run and print a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.browser.tab")
     parser.add_argument("lessons", nargs="*", help="their numbers; all when none is named")
-    parser.add_argument("--tab", type=Path, default=TAB, help="what website/collect.py made (made when it is missing)")
+    parser.add_argument("--tab", type=Path, help="what website/collect.py made; made anew when it is not given")
     asked = parser.parse_args()
-    if not asked.tab.exists():
-        from website.collect import collect
-
-        collect(asked.tab)
+    tab = asked.tab or collect(TAB)
     notebooks = sorted((ROOT / "notebooks" / "en").glob("*.ipynb"))
     notebooks = [path for path in notebooks if not asked.lessons or path.name[:2] in asked.lessons]
     failed = False
-    for name, cells in ran(asked.tab, notebooks).items():
+    for name, cells in ran(tab, notebooks).items():
         wrong = different(next(path for path in notebooks if path.name == name), cells)
         seconds = sum(float(str(cell["seconds"])) for cell in cells)
         print(
