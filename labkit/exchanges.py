@@ -1,6 +1,6 @@
 """One real exchange under a policy, and the same exchange under several, side by side.
 
-hanako sends the course's letter to taro, and taro reads it: a real provider, a real client, a real capture. Everything
+hanako sends the course's message to taro, and taro reads it: a real provider, a real client, a real capture. Everything
 that the comparison shows is read from the captures.
 """
 
@@ -41,7 +41,7 @@ class Exchange:
 
 
 def exchange(policy: Policy | str, *, engine: str = "auto") -> Exchange:
-    """hanako sends the course's letter to taro, taro reads it, under a policy. Raises UnknownPolicy, EngineUnavailable."""
+    """hanako sends the course's message to taro, taro reads it, under a policy. Raises UnknownPolicy, EngineUnavailable."""
     with Provider(policy, repeatable=True) as provider, provider.capture(engine) as capture:
         hanako, taro = provider.accounts["hanako"], provider.accounts["taro"]
         provider.client("hanako").send(sample_message(hanako, taro))

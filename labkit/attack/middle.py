@@ -205,7 +205,7 @@ class StripStartTls(Middle):
 
     To the provider it speaks TLS itself, so the provider is content; to the victim it passes on, in the clear, what the
     provider says inside TLS, where no TLS is offered again (RFC 3207 section 4.2). STARTTLS and STLS it refuses. A mail
-    program that insists on TLS stops here; one that takes what is offered logs in, and everybody reads along.
+    program that insists on TLS stops here; one that is content with what is offered logs in, and everybody reads along.
     Raises LabError for a provider whose policy is not STARTTLS.
     """
 
@@ -311,7 +311,7 @@ class Impersonate(Middle):
     async def _upgrade(self, speech: Speech, victim: Leg, real: Leg) -> None:
         """Command by command in the clear, up to the one that starts TLS: then twice, once on each leg."""
         answer, command = await _answer(real), ""
-        while command != speech.protocol.upgrade or not speech.takes(answer):
+        while command != speech.protocol.upgrade or not speech.accepts(answer):
             victim.transport.write(answer)
             line = await victim.reader.readline()
             if not line:

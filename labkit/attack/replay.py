@@ -45,7 +45,7 @@ class Replayed(AttackResult):
             )
         if self.same_challenge is False:
             return _("The replay failed: the server asked another challenge, so the old answer is worth nothing.")
-        return _("The replay failed: this provider does not take that login, or not here.")
+        return _("The replay failed: this provider does not accept that login, or not here.")
 
 
 def replay(capture: Capture, provider: Provider) -> Replayed:

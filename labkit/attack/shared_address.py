@@ -42,7 +42,7 @@ class SentWithoutLogin(AttackResult):
     @property
     def conclusion(self) -> str:
         if self.accepted:
-            return _("The server took it: it asked for no name and no password, and it does not know who sent.")
+            return _("The server accepted it: it asked for no name and no password, and it does not know who sent.")
         return _("The server refused it: it does not let this address send now.")
 
 

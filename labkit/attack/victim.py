@@ -32,7 +32,7 @@ class Speech:
     asks: tuple[bytes, ...]
     port: Callable[[Provider], int]
 
-    def takes(self, reply: bytes | str) -> bool:
+    def accepts(self, reply: bytes | str) -> bool:
         """Whether a server's reply accepts."""
         words = reply.decode("ascii", "replace") if isinstance(reply, bytes) else reply
         return words.startswith(self.protocol.accepts)

@@ -210,7 +210,7 @@ def _pop3_passwords(pop3: Sequence[Offer]) -> Row:
     name = _("POP3 login")
     if {way for offer in pop3 for way in offer.auth_in_clear} == {"APOP"}:
         # The greeting comes before TLS, and nothing tells whether the server waits for TLS before it accepts the login.
-        answer = _("{ways} in the greeting: if it is taken without TLS, a simple password can be guessed from it")
+        answer = _("{ways} in the greeting: if it is accepted without TLS, a simple password can be guessed from it")
         return Row(name, Grade.CAREFUL, answer.format(ways="APOP"))
     unknown = Row(name, Grade.UNKNOWN, _("it does not say how"))
     return _logins(pop3, name, _("{ways} in the clear: {danger}"), _("only inside TLS: {ways}"), unknown)
