@@ -164,7 +164,8 @@ def _explained(words: bytes, start: int, mechanism: str, parse: Parser, field: s
     decoded = unbase64(words)
     if decoded is None:
         decoded = _almost_base64(words)
-        meaning = f"{meaning} {_('It is not quite base64; this is what can be read of it.')}"
+        lenient = _("It is not quite base64; this is what can be read of it.")
+        meaning = f"{meaning} {lenient}"
     if decoded is None:
         return (Span(start, end, "sasl.invalid", text(words), *meaning_of("sasl.invalid")),)
     if not decoded:
