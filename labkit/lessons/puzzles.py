@@ -19,11 +19,7 @@ from labkit.texts import _
 
 # What hanako typed wrong, by the name of her provider.
 _TYPED: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "company": {"security": "none"},
-        "campus": {"mechanism": "PLAIN"},
-        "shop": {"server": "shop-mail.example"},
-    }
+    {"company": {"security": "none"}, "campus": {"mechanism": "PLAIN"}, "shop": {"server": "shop-mail.example"}}
 )
 # How somebody may log in where it can be seen: the policy, and the setting that says how.
 _LOGINS = (

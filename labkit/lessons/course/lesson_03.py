@@ -28,11 +28,7 @@ from labkit.texts import N_, _
 from labkit.wire.flows import Side
 
 _HERS = ("hanako", "hanako@mail.example", "m1001-hy")
-_LABELS = {
-    "sasl.login.prompt": "question",
-    "sasl.login.name": "login name",
-    "sasl.login.password": "password",
-}
+_LABELS = {"sasl.login.prompt": "question", "sasl.login.name": "login name", "sasl.login.password": "password"}
 _ROUNDS = "sasl.scram.iterations"
 _PASSWORD_PROMPT = "S: 334 Password:"
 _PASSWORD_SENT = "C: hanako sakura"

@@ -28,11 +28,7 @@ from labkit.wire.flows import Side
 _STARTTLS = "C: STARTTLS"
 _PRIVATE_KEY = "S: PrivateKey of mail.example"
 
-_TEXTS = {
-    "a": "Yes, gladly.",
-    "b": "No, I am away on Friday.",
-    "c": "Perhaps. I have to ask at home first.",
-}
+_TEXTS = {"a": "Yes, gladly.", "b": "No, I am away on Friday.", "c": "Perhaps. I have to ask at home first."}
 
 STEPS: tuple[Step, ...] = (
     Experiment(

@@ -199,11 +199,7 @@ STEPS: tuple[Step, ...] = (
             ),
         },
     ),
-    Experiment(
-        "06-9",
-        takes=(Capture, Capture),
-        found=lambda seen: _first_byte_in_words(*seen.captures),
-    ),
+    Experiment("06-9", takes=(Capture, Capture), found=lambda seen: _first_byte_in_words(*seen.captures)),
     Exercise(
         "06-10",
         needs="06-9",

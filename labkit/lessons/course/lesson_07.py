@@ -34,11 +34,7 @@ STEPS: tuple[Step, ...] = (
             "c": N_("Then anybody could switch the encryption off by showing a bad certificate."),
         },
     ),
-    Experiment(
-        "07-2",
-        takes=(Capture, Capture, Capture, Capture),
-        found=lambda seen: _look_in_words(*seen.captures),
-    ),
+    Experiment("07-2", takes=(Capture, Capture, Capture, Capture), found=lambda seen: _look_in_words(*seen.captures)),
     Exercise(
         "07-3",
         needs="07-2",

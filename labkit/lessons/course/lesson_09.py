@@ -37,12 +37,7 @@ _ENCRYPTED = ("STARTTLS", "SSL", "SSL + SCRAM")
 _OPEN = (Verdict.READABLE, Verdict.ENCODED, Verdict.GUESSABLE)
 _FILE = "invoice.exe"
 _POP3_LOGINS = {"USER", "PASS", "APOP"}
-_WORDS = (
-    *POLICIES,
-    *LoginFormat,
-    *(name.casefold() for name in (*MECHANISMS, "USER/PASS", "APOP")),
-    *Verdict,
-)
+_WORDS = (*POLICIES, *LoginFormat, *(name.casefold() for name in (*MECHANISMS, "USER/PASS", "APOP")), *Verdict)
 
 STEPS: tuple[Step, ...] = (
     Experiment(
