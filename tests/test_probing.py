@@ -355,24 +355,15 @@ def test_all_addresses_of_a_name_share_one_time(monkeypatch: pytest.MonkeyPatch)
     """None of seven answers: together they are waited for as long as the time-out says, and each gets its share."""
     now, waits = [0.0], []
 
-    class Deaf:
-        def __init__(self, *_arguments: Any) -> None:
-            pass
-
-        def settimeout(self, seconds: float) -> None:
-            waits.append(seconds)
-
-        def connect(self, _address: Any) -> None:
-            now[0] += waits[-1]
-            raise TimeoutError
-
-        def close(self) -> None:
-            pass
+    def deaf(_address: object, timeout: float, _source: object) -> None:
+        waits.append(timeout)
+        now[0] += timeout
+        raise TimeoutError
 
     addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.2.{last}", 587)) for last in range(1, 8)]
     monkeypatch.setattr(lineclient.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(lineclient.socket, "getaddrinfo", lambda *_arguments, **_more: addresses)
-    monkeypatch.setattr(lineclient.socket, "socket", Deaf)
+    monkeypatch.setattr(lineclient.socket, "create_connection", deaf)
     with pytest.raises(TimeoutError):
         lineclient.LineClient("many.example", 587, timeout=2)
     assert waits == pytest.approx([2 / 7] * 7)
@@ -381,9 +372,13 @@ def test_all_addresses_of_a_name_share_one_time(monkeypatch: pytest.MonkeyPatch)
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     with labkit.Provider("plaintext") as provider:
         known = socket.getaddrinfo
-        monkeypatch.setattr(
-            socket, "getaddrinfo", lambda host, port, **more: known("127.0.0.99", 1, **more) + known(HOST, port, **more)
-        )
+
+        def two(host: str, port: int, *rest: Any, **more: Any) -> list[Any]:
+            if host != "mail.example":
+                return known(host, port, *rest, **more)
+            return known("127.0.0.99", 1, *rest, **more) + known(HOST, port, *rest, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", two)
         assert labkit.probe("mail.example", smtp_ports=[provider.smtp_port], pop3_ports=[]).answered
 
 
