@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from labkit.provider import Provider
     from labkit.show.explore import explore
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "LESSON_ACCOUNTS",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import labkit
 from tests import conftest
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +87,14 @@ def test_the_source_distribution_holds_the_whole_project(tracked: list[str], tmp
         held = {name.partition("/")[2] for name in archive.getnames()}
     assert wanted - held == set()
     assert [path for path in held if "__pycache__" in path] == []
+
+
+def test_the_changelog_begins_with_this_release() -> None:
+    releases = re.findall(
+        r"^## (\S+) \(\d{4}-\d\d-\d\d\)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert releases[0] == labkit.__version__
+    assert len(set(releases)) == len(releases)
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
