@@ -17,7 +17,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain, count, groupby, repeat
 from operator import itemgetter
 from typing import NamedTuple, TypeVar, overload
@@ -149,15 +149,15 @@ class Burst(NamedTuple):
 class _FoundTogether(_Column[_Item]):
     """Items that are found together, when the first of them is asked for."""
 
-    __slots__ = ("_find", "_items")
+    __slots__ = ("_find", "_given", "_items")
 
-    def __init__(self, find: Callable[[], Sequence[_Item]]) -> None:
-        self._find = find
+    def __init__(self, find: Callable[..., Sequence[_Item]], *given: object) -> None:
+        self._find, self._given = find, given  # apart: a partial for each of many flows takes more memory
         self._items: Sequence[_Item] | None = None
 
     def _all(self) -> Sequence[_Item]:
         if self._items is None:
-            self._items = self._find()
+            self._items = self._find(*self._given)
         return self._items
 
     def __len__(self) -> int:
@@ -367,10 +367,10 @@ class _Connection:
             server,
             Stream(Side.CLIENT, from_client.data, client_segments, tuple(from_client.gaps)),
             Stream(Side.SERVER, from_server.data, server_segments, tuple(from_server.gaps)),
-            _FoundTogether(partial(_numbers, self.others, from_client.packets, from_server.packets)),
+            _FoundTogether(_numbers, self.others, from_client.packets, from_server.packets),
             opened[one],
             closed,
-            _FoundTogether(partial(_bursts, client_segments, server_segments)),
+            _FoundTogether(_bursts, client_segments, server_segments),
         )
 
     def release(self) -> None:
