@@ -1,6 +1,7 @@
 """The spans of an SMTP session: what each octet of the elements that `smtp` cut means (RFC 5321 and its extensions)."""
 
 import re
+from functools import lru_cache
 
 from labkit.decode import sasl
 from labkit.decode.fields import octets, text
@@ -220,6 +221,7 @@ def _reply(tiles: Tiles, element: Element) -> None:
     tiles.nest(field, whole, element.code, meaning=_code(element.code).sentence, source=_code(element.code).source)
 
 
+@lru_cache(maxsize=1024)
 def _code(code: str) -> Meaning:
     """What a reply's code means; where nobody says, what its first digit means."""
     return meaning_of(f"smtp.code.{code if is_known(f'smtp.code.{code}') else code[:1]}")

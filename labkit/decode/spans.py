@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice, takewhile
 
-from labkit.decode.meanings import meaning_of
+from labkit.decode.meanings import told
 from labkit.texts import N_
 
 
@@ -68,8 +68,12 @@ class Tiles:
     ) -> None:
         """A leaf up to `end`; its value is its own text, and its meaning the table's, unless others are given."""
         if end > self.at:
-            words = self.data[self.at : end].decode("utf-8", "backslashreplace") if value is None else value
-            self._append(end, field, words, meaning, source, visibility, ())
+            if value is None:
+                value = self.data[self.at : end].decode("utf-8", "backslashreplace")
+            if not (meaning and source):
+                meaning, source = told(field, meaning, source)
+            self.spans.append(Span(self.at, end, field, value, meaning, source, visibility))
+            self.at = end
 
     def nest(
         self, field: str, children: Iterable[Span], value: str = "", *, meaning: str = "", source: str = ""
@@ -77,22 +81,9 @@ class Tiles:
         """A span around children that begin where the last span ended."""
         inner = tuple(children)
         if inner:
-            self._append(inner[-1].end, field, value, meaning, source, hardest_to_read(inner), inner)
-
-    def _append(
-        self,
-        end: int,
-        field: str,
-        value: str,
-        meaning: str,
-        source: str,
-        visibility: Visibility,
-        children: tuple[Span, ...],
-    ) -> None:
-        told = meaning_of(field)
-        sentence, source = meaning or told.sentence, source or told.source
-        self.spans.append(Span(self.at, end, field, value, sentence, source, visibility, children))
-        self.at = end
+            end, (meaning, source) = inner[-1].end, told(field, meaning, source)
+            self.spans.append(Span(self.at, end, field, value, meaning, source, hardest_to_read(inner), inner))
+            self.at = end
 
     def extend(self, spans: Iterable[Span]) -> None:
         """Spans made elsewhere that begin where the last span ended."""

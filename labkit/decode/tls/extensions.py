@@ -22,7 +22,7 @@ from labkit.decode.tls.names import (
     name_of,
     version_name,
 )
-from labkit.texts import _
+from labkit.texts import N_, _
 
 
 class Place(Enum):
@@ -34,24 +34,17 @@ class Place(Enum):
     OTHER = auto()
 
 
+Cut = Callable[[Cutter, Place], str]  # cuts what it knows, and says its value
+
+
 def extensions(cut: Cutter, place: Place, prefix: str) -> None:
     """A list of extensions with its length in front, where there is one."""
-    if not cut.left:
-        return
-
-    def each(inner: Cutter) -> str:
-        names: list[str] = []
-        while inner.left:
-            names.append(_extension(inner, place))
-        return ", ".join(names)
-
-    cut.vector(
-        2,
-        f"{prefix}.extensions",
-        each,
-        meaning=_("What the sender adds to the basic handshake."),
-        source="RFC 8446 section 4.2",
-    )
+    if cut.left:
+        about = _("What the sender adds to the basic handshake.")
+        each = _repeated(_extension)
+        cut.vector(
+            2, f"{prefix}.extensions", lambda inner: each(inner, place), meaning=about, source="RFC 8446 section 4.2"
+        )
 
 
 def _extension(cut: Cutter, place: Place) -> str:
@@ -75,32 +68,63 @@ def _grease() -> str:
     return _("A number that means nothing, sent so that servers learn to ignore what they do not know.")
 
 
+# --- what contents are made of ---------------------------------------------------------------------------------------
+
+
 def numbers(cut: Cutter, width: int, field: str, say: Callable[[int], str]) -> str:
     """All that is left as numbers of `width` octets, each a span of its own; their names joined."""
-    names: list[str] = []
-    while cut.left:
-        found = cut.number(
-            width, field, say, meaning=_grease() if width == 2 and is_grease(int.from_bytes(cut.peek(2), "big")) else ""
-        )
-        names.append(say(found))
-    return ", ".join(names)
+    return _repeated(_number(width, field, say))(cut, Place.OTHER)
 
 
-def _listed(width: int, item: int, field: str, say: Callable[[int], str]) -> Callable[[Cutter, Place], str]:
+def _repeated(item: Cut) -> Cut:
+    """One item after the other, until nothing is left; their values with commas between."""
+
+    def each(cut: Cutter, place: Place) -> str:
+        values: list[str] = []
+        while cut.left:
+            values.append(item(cut, place))
+        return ", ".join(filter(None, values))
+
+    return each
+
+
+def _list(width: int, field: str, item: Cut) -> Cut:
+    """A vector of items: `width` octets of length first."""
+    each = _repeated(item)
+    return lambda cut, place: cut.vector(width, field, lambda inner: each(inner, place))
+
+
+def _number(width: int, field: str, say: Callable[[int], str] = str, meaning: str = "") -> Cut:
+    def cut_number(cut: Cutter, _place: Place) -> str:
+        grease = width == 2 and is_grease(int.from_bytes(cut.peek(2), "big"))
+        return say(cut.number(width, field, say, meaning=_grease() if grease else _(meaning) if meaning else ""))
+
+    return cut_number
+
+
+def _octets(width: int, field: str, say: Callable[[bytes], str] = hexadecimal) -> Cut:
+    return lambda cut, _place: say(cut.opaque(width, field, say))
+
+
+def _unsaid(*parts: Cut) -> Cut:
+    """Several parts, of which none is the value."""
+
+    def cut_parts(cut: Cutter, place: Place) -> str:
+        for part in parts:
+            part(cut, place)
+        return ""
+
+    return cut_parts
+
+
+def _by_place(client: Cut, others: Cut) -> Cut:
+    """A content that differs between a ClientHello and every other message."""
+    return lambda cut, place: (client if place is Place.CLIENT_HELLO else others)(cut, place)
+
+
+def _listed(width: int, item: int, field: str, say: Callable[[int], str]) -> Cut:
     """A vector of numbers: `width` octets of length, `item` octets each."""
-
-    def cut_list(cut: Cutter, _place: Place) -> str:
-        found = ""
-
-        def inside(inner: Cutter) -> str:
-            nonlocal found
-            found = numbers(inner, item, field, say)
-            return found
-
-        cut.vector(width, f"{field}_list", inside)
-        return found
-
-    return cut_list
+    return _list(width, f"{field}_list", _number(item, field, say))
 
 
 def _named(table: dict[int, str], digits: int = 4) -> Callable[[int], str]:
@@ -111,80 +135,30 @@ def _opaque(cut: Cutter, _place: Place) -> str:
     return hexadecimal(cut.rest("tls.extension.data"))
 
 
+# --- the contents that are not made of these alone -------------------------------------------------------------------
+
+
 def _server_name(cut: Cutter, _place: Place) -> str:
-    names: list[str] = []
-
-    def each(inner: Cutter) -> str:
-        while inner.left:
-            inner.number(1, "tls.sni.type")
-            names.append(text(inner.opaque(2, "tls.sni.name", text)))
-        return ", ".join(names)
-
-    cut.vector(2, "tls.sni.list", each)
-    return ", ".join(names)
+    cut.number(1, "tls.sni.type")
+    return text(cut.opaque(2, "tls.sni.name", text))
 
 
-def _protocols(cut: Cutter, _place: Place) -> str:
-    names: list[str] = []
-
-    def each(inner: Cutter) -> str:
-        while inner.left:
-            names.append(text(inner.opaque(1, "tls.alpn.protocol", text)))
-        return ", ".join(names)
-
-    cut.vector(2, "tls.alpn.list", each)
-    return ", ".join(names)
+def _share(cut: Cutter, place: Place) -> str:
+    group = _number(2, "tls.key_share.group", _named(GROUPS))(cut, place)
+    cut.opaque(2, "tls.key_share.key")
+    return group
 
 
-def _supported_versions(cut: Cutter, place: Place) -> str:
-    if place is Place.CLIENT_HELLO:
-        return _listed(1, 2, "tls.supported_versions.version", version_name)(cut, place)
-    return version_name(cut.number(2, "tls.supported_versions.selected", version_name))
+def _share_entry(cut: Cutter, place: Place) -> str:
+    size = 4 + int.from_bytes(cut.peek(4)[2:], "big")
+    return cut.group(size, "tls.key_share.entry", lambda inner: _share(inner, place))
 
 
 def _key_share(cut: Cutter, place: Place) -> str:
-    group = _named(GROUPS)
     if place is Place.RETRY:
-        meaning = _("The group that the client shall send a key for.")
-        return group(cut.number(2, "tls.key_share.group", group, meaning=meaning))
-    if place is not Place.CLIENT_HELLO:
-        return _share(cut)
-    names: list[str] = []
-
-    def entry(inner: Cutter) -> str:
-        names.append(_share(inner))
-        return names[-1]
-
-    def each(inner: Cutter) -> str:
-        while inner.left:
-            size = 4 + int.from_bytes(inner.peek(4)[2:], "big")
-            inner.group(size, "tls.key_share.entry", entry)
-        return ", ".join(names)
-
-    cut.vector(2, "tls.key_share.list", each)
-    return ", ".join(names)
-
-
-def _share(cut: Cutter) -> str:
-    group = _named(GROUPS)
-    found = cut.number(
-        2, "tls.key_share.group", group, meaning=_grease() if is_grease(int.from_bytes(cut.peek(2), "big")) else ""
-    )
-    cut.opaque(2, "tls.key_share.key")
-    return group(found)
-
-
-def _point_formats(cut: Cutter, place: Place) -> str:
-    return _listed(1, 1, "tls.ec_point_formats.format", _named(POINT_FORMATS, 2))(cut, place)
-
-
-def _status_request(cut: Cutter, place: Place) -> str:
-    if place is not Place.CLIENT_HELLO:
-        return _opaque(cut, place)
-    cut.number(1, "tls.status_request.type", lambda number: "ocsp" if number == 1 else str(number))
-    cut.opaque(2, "tls.status_request.responders")
-    cut.opaque(2, "tls.status_request.extensions")
-    return ""
+        about = N_("The group that the client shall send a key for.")
+        return _number(2, "tls.key_share.group", _named(GROUPS), about)(cut, place)
+    return _by_place(_list(2, "tls.key_share.list", _share_entry), _share)(cut, place)
 
 
 def _renegotiation(cut: Cutter, _place: Place) -> str:
@@ -192,116 +166,66 @@ def _renegotiation(cut: Cutter, _place: Place) -> str:
     return hexadecimal(proof) if proof else _("first handshake of the connection")
 
 
-def _session_ticket(cut: Cutter, _place: Place) -> str:
-    return hexadecimal(cut.rest("tls.session_ticket.ticket"))
+def _identity(cut: Cutter, _place: Place) -> str:
+    cut.opaque(2, "tls.pre_shared_key.identity")
+    cut.number(4, "tls.pre_shared_key.ticket_age")
+    return "1"
 
 
-def _cookie(cut: Cutter, _place: Place) -> str:
-    return hexadecimal(cut.opaque(2, "tls.cookie.data"))
-
-
-def _pre_shared_key(cut: Cutter, place: Place) -> str:
-    if place is not Place.CLIENT_HELLO:
-        return str(cut.number(2, "tls.pre_shared_key.selected"))
-    count = 0
-
-    def identities(inner: Cutter) -> str:
-        nonlocal count
-        while inner.left:
-            inner.opaque(2, "tls.pre_shared_key.identity")
-            inner.number(4, "tls.pre_shared_key.ticket_age")
-            count += 1
-        return str(count)
-
-    def binders(inner: Cutter) -> str:
-        while inner.left:
-            inner.opaque(1, "tls.pre_shared_key.binder")
-        return ""
-
-    cut.vector(2, "tls.pre_shared_key.identities", identities)
-    cut.vector(2, "tls.pre_shared_key.binders", binders)
+def _offered_keys(cut: Cutter, place: Place) -> str:
+    count = _list(2, "tls.pre_shared_key.identities", _identity)(cut, place).count("1")
+    _list(2, "tls.pre_shared_key.binders", _octets(1, "tls.pre_shared_key.binder"))(cut, place)
     return _("{count} offered").format(count=count)
 
 
-def _early_data(cut: Cutter, _place: Place) -> str:
-    return str(cut.number(4, "tls.early_data.max_size"))
-
-
-def _fragment_length(cut: Cutter, _place: Place) -> str:
-    say = _named(MAX_FRAGMENT_LENGTHS, 2)
-    return say(cut.number(1, "tls.max_fragment_length.length", say))
-
-
-def _record_limit(cut: Cutter, _place: Place) -> str:
-    return str(cut.number(2, "tls.record_size_limit.limit"))
-
-
 def _padding(cut: Cutter, _place: Place) -> str:
-    length = cut.left
-    cut.rest("tls.padding.zeros")
-    return str(length)
+    return str(len(cut.rest("tls.padding.zeros")))
 
 
-def _heartbeat(cut: Cutter, _place: Place) -> str:
-    return str(cut.number(1, "tls.heartbeat.mode"))
+def _ticket(cut: Cutter, _place: Place) -> str:
+    return hexadecimal(cut.rest("tls.session_ticket.ticket"))
 
 
-def _timestamps(cut: Cutter, place: Place) -> str:
-    if place is Place.CLIENT_HELLO:
-        return _opaque(cut, place)
-
-    def each(inner: Cutter) -> str:
-        while inner.left:
-            inner.opaque(2, "tls.sct.timestamp")
-        return ""
-
-    cut.vector(2, "tls.sct.list", each)
-    return ""
-
-
-def _certificate_type(cut: Cutter, place: Place) -> str:
-    say = _named(CERTIFICATE_TYPES, 2)
-    if place is Place.CLIENT_HELLO:
-        return _listed(1, 1, "tls.certificate_type", say)(cut, place)
-    return say(cut.number(1, "tls.certificate_type", say))
-
-
-def _authorities(cut: Cutter, _place: Place) -> str:
-    def each(inner: Cutter) -> str:
-        while inner.left:
-            inner.opaque(2, "tls.certificate_authorities.name")
-        return ""
-
-    cut.vector(2, "tls.certificate_authorities.list", each)
-    return ""
-
-
-_SIGNATURE_LIST = _listed(2, 2, "tls.signature_algorithms.algorithm", _named(SIGNATURES))
+_SIGNATURES = _listed(2, 2, "tls.signature_algorithms.algorithm", _named(SIGNATURES))
+_CERTIFICATE = _by_place(
+    _listed(1, 1, "tls.certificate_type", _named(CERTIFICATE_TYPES, 2)),
+    _number(1, "tls.certificate_type", _named(CERTIFICATE_TYPES, 2)),
+)
 # How to cut an extension's content, by its number; one that is not here is a run of octets.
-_CONTENTS: dict[int, Callable[[Cutter, Place], str]] = {
-    0: _server_name,
-    1: _fragment_length,
-    5: _status_request,
+_CONTENTS: dict[int, Cut] = {
+    0: _list(2, "tls.sni.list", _server_name),
+    1: _number(1, "tls.max_fragment_length.length", _named(MAX_FRAGMENT_LENGTHS, 2)),
+    5: _by_place(
+        _unsaid(
+            _number(1, "tls.status_request.type", lambda number: "ocsp" if number == 1 else str(number)),
+            _octets(2, "tls.status_request.responders"),
+            _octets(2, "tls.status_request.extensions"),
+        ),
+        _opaque,
+    ),
     10: _listed(2, 2, "tls.supported_groups.group", _named(GROUPS)),
-    11: _point_formats,
-    13: _SIGNATURE_LIST,
-    15: _heartbeat,
-    16: _protocols,
-    18: _timestamps,
-    19: _certificate_type,
-    20: _certificate_type,
+    11: _listed(1, 1, "tls.ec_point_formats.format", _named(POINT_FORMATS, 2)),
+    13: _SIGNATURES,
+    15: _number(1, "tls.heartbeat.mode"),
+    16: _list(2, "tls.alpn.list", _octets(1, "tls.alpn.protocol", text)),
+    18: _by_place(_opaque, _unsaid(_list(2, "tls.sct.list", _unsaid(_octets(2, "tls.sct.timestamp"))))),
+    19: _CERTIFICATE,
+    20: _CERTIFICATE,
     21: _padding,
     27: _listed(1, 2, "tls.compress_certificate.algorithm", _named(CERTIFICATE_COMPRESSIONS)),
-    28: _record_limit,
+    28: _number(2, "tls.record_size_limit.limit"),
     34: _listed(2, 2, "tls.delegated_credential.algorithm", _named(SIGNATURES)),
-    35: _session_ticket,
-    41: _pre_shared_key,
-    42: _early_data,
-    43: _supported_versions,
-    44: _cookie,
+    35: _ticket,
+    41: _by_place(_offered_keys, _number(2, "tls.pre_shared_key.selected")),
+    42: _number(4, "tls.early_data.max_size"),
+    43: _by_place(
+        _listed(1, 2, "tls.supported_versions.version", version_name),
+        _number(2, "tls.supported_versions.selected", version_name),
+    ),
+    44: _octets(2, "tls.cookie.data"),
     45: _listed(1, 1, "tls.psk_key_exchange_modes.mode", _named(PSK_MODES, 2)),
-    47: _authorities,
-    50: _SIGNATURE_LIST,
+    47: _unsaid(_list(2, "tls.certificate_authorities.list", _unsaid(_octets(2, "tls.certificate_authorities.name")))),
+    50: _SIGNATURES,
     51: _key_share,
     65281: _renegotiation,
 }

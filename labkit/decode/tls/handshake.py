@@ -69,27 +69,15 @@ def _unknown(cut: Cutter, _context: Context) -> None:
 
 
 def _client_hello(cut: Cutter, context: Context) -> None:
-    _hello_start(
-        cut,
-        "tls.client_hello",
-        _("The highest version offered, up to TLS 1.2; later ones are offered in an extension."),
-    )
+    _hello_start(cut, "tls.client_hello")
     cut.vector(2, "tls.client_hello.cipher_suites", _suites)
-
-    def compressions(inner: Cutter) -> str:
-        return numbers(inner, 1, "tls.client_hello.compression_method", _compression)
-
-    cut.vector(1, "tls.client_hello.compression_methods", compressions)
+    _numbers(cut, 1, 1, "tls.client_hello.compression_method", _compression)
     extensions(cut, Place.CLIENT_HELLO, "tls.client_hello")
 
 
 def _server_hello(cut: Cutter, context: Context) -> None:
     retry = cut.peek(34)[2:] == RETRY_RANDOM
-    _hello_start(
-        cut,
-        "tls.server_hello",
-        _("The chosen version; for TLS 1.3 it says TLS 1.2 here and the truth in an extension."),
-    )
+    _hello_start(cut, "tls.server_hello")
     number = int.from_bytes(cut.peek(2), "big")
     meaning = _("The cipher suite that the server chose.") + " " + suite_meaning(suite_name(number))
     cut.number(2, "tls.server_hello.cipher_suite", suite_name, meaning=meaning)
@@ -97,27 +85,11 @@ def _server_hello(cut: Cutter, context: Context) -> None:
     extensions(cut, Place.RETRY if retry else Place.SERVER_HELLO, "tls.server_hello")
 
 
-def _hello_start(cut: Cutter, field: str, version: str) -> None:
-    cut.number(2, f"{field}.version", version_name, meaning=version)
-    if cut.peek(32) == RETRY_RANDOM:
-        cut.take(
-            32,
-            f"{field}.random",
-            meaning=_("This fixed value (the SHA-256 of “HelloRetryRequest”) marks a HelloRetryRequest."),
-        )
-    else:
-        cut.take(
-            32,
-            f"{field}.random",
-            meaning=_(
-                "Random octets, new in every session: they go into the keys. A key log names the session by the client's."
-            ),
-        )
-    cut.opaque(
-        1,
-        f"{field}.session_id",
-        meaning=_("Names a session that can be resumed; in TLS 1.3 it only serves compatibility."),
-    )
+def _hello_start(cut: Cutter, field: str) -> None:
+    cut.number(2, f"{field}.version", version_name)
+    row = "tls.hello.retry" if cut.peek(32) == RETRY_RANDOM else "tls.hello.random"
+    cut.take(32, f"{field}.random", meaning=meaning_of(row).sentence)
+    cut.opaque(1, f"{field}.session_id")
 
 
 def _compression(number: int) -> str:
@@ -176,18 +148,10 @@ def _certificate(cut: Cutter, context: Context) -> None:
 
 
 def _entry(cut: Cutter, context: Context, subjects: list[str]) -> str:
-    subject = ""
-
-    def inside(inner: Cutter) -> str:
-        nonlocal subject
-        subject = certificate(inner)
-        return subject
-
-    cut.vector(3, "tls.certificate.data", inside)
+    subjects.append(cut.vector(3, "tls.certificate.data", certificate))
     if context.tls13:
         extensions(cut, Place.OTHER, "tls.certificate")
-    subjects.append(subject)
-    return subject
+    return subjects[-1]
 
 
 def _server_key_exchange(cut: Cutter, context: Context) -> None:
@@ -235,27 +199,20 @@ def _certificate_request(cut: Cutter, context: Context) -> None:
         extensions(cut, Place.OTHER, "tls.certificate_request")
         return
 
-    def types(inner: Cutter) -> str:
-        return numbers(
-            inner, 1, "tls.certificate_request.type", lambda number: name_of(CLIENT_CERTIFICATE_TYPES, number, 2)
-        )
-
-    def algorithms(inner: Cutter) -> str:
-        return numbers(inner, 2, "tls.certificate_request.algorithm", lambda number: name_of(SIGNATURES, number))
+    _numbers(cut, 1, 1, "tls.certificate_request.type", lambda number: name_of(CLIENT_CERTIFICATE_TYPES, number, 2))
+    if context.version >= TLS12:
+        _numbers(cut, 2, 2, "tls.certificate_request.algorithm", lambda number: name_of(SIGNATURES, number))
 
     def authorities(inner: Cutter) -> str:
         while inner.left:
             inner.opaque(2, "tls.certificate_request.authority")
         return ""
 
-    cut.vector(1, "tls.certificate_request.types", types)
-    if context.version >= TLS12:
-        cut.vector(2, "tls.certificate_request.algorithms", algorithms)
     cut.vector(2, "tls.certificate_request.authorities", authorities)
 
 
-def _certificate_verify(cut: Cutter, context: Context) -> None:
-    _signature(cut, context)
+def _numbers(cut: Cutter, width: int, item: int, field: str, say: Callable[[int], str]) -> None:
+    cut.vector(width, f"{field}s", lambda inner: numbers(inner, item, field, say))
 
 
 def _new_session_ticket(cut: Cutter, context: Context) -> None:
@@ -307,7 +264,7 @@ _BODIES: dict[int, Callable[[Cutter, Context], None]] = {
     12: _server_key_exchange,
     13: _certificate_request,
     14: _empty,
-    15: _certificate_verify,
+    15: _signature,
     16: _client_key_exchange,
     20: _finished,
     22: _certificate_status,

@@ -4,6 +4,7 @@ The hellos are never encrypted, so whoever listens learns the server's name and 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 
 from labkit.decode.tls.names import is_grease
@@ -65,6 +66,7 @@ def _numbers(data: bytes) -> list[int]:
     return [int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data) - 1, 2)]
 
 
+@lru_cache(maxsize=64)  # the session, its lines and its records ask for the same hello
 def parse_hello(message: bytes, from_client: bool) -> Hello | None:
     """A hello from its handshake message, header included; None when not even the random is whole."""
     if len(message) < 38:
