@@ -80,7 +80,7 @@ _MEASURED, _AT_LEAST = -1, len(SOURCES[Fact.MESSAGE_SIZE])  # ranks: a whole mes
 _MORE_THAN_LINE_ENDS = re.compile(r"[^\r\n]")
 
 
-class _Found(NamedTuple):
+class _Evidence(NamedTuple):
     """A span that tells a fact, and where it is."""
 
     verdict: Verdict
@@ -99,31 +99,31 @@ def expose(dissections: Iterable[Dissection]) -> Exposure:
     Only what crossed the wire counts: what a key log opened is not looked at.
     """
     known = tuple(dissections)
-    found: dict[Fact, list[_Found]] = {fact: [] for fact in Fact}
+    found: dict[Fact, list[_Evidence]] = {fact: [] for fact in Fact}
     for dissection in known:
         for fact, told in _told(dissection):
             found[fact].append(told)
     return {fact: _finding(fact, found[fact], known) for fact in Fact}
 
 
-def _told(dissection: Dissection) -> Iterator[tuple[Fact, _Found]]:
+def _told(dissection: Dissection) -> Iterator[tuple[Fact, _Evidence]]:
     flow = dissection.flow
     for side in Side:
         for span, outcome in _with_outcomes(dissection, side):
             fact, rank = _RANK[span.field]
             value, verdict = _value(fact, span)
             if value or verdict is Verdict.GUESSABLE:
-                yield fact, _Found(verdict, outcome, rank, flow, side, span.start, span.end, value)
+                yield fact, _Evidence(verdict, outcome, rank, flow, side, span.start, span.end, value)
         for start, end, size, whole in _measured(dissection.protocol, dissection.spans(side), flow.stream(side)):
             rank, words = (_MEASURED, "{size}") if whole else (_AT_LEAST, _("at least {size}"))
             value, outcome = words.format(size=octets(size)), dissection.outcome(side, end - 1)
-            yield Fact.MESSAGE_SIZE, _Found(Verdict.READABLE, outcome, rank, flow, side, start, end, value)
+            yield Fact.MESSAGE_SIZE, _Evidence(Verdict.READABLE, outcome, rank, flow, side, start, end, value)
     if dissection.session is not None:
         estimate = _size_under_tls(dissection.session, dissection.protocol)
         if estimate:
             first, last, size = estimate
             words = _("at most {size}").format(size=octets(size))
-            bound = _Found(Verdict.SIZE_ONLY, Outcome.ACCEPTED, 0, flow, first.side, first.start, last.end, words)
+            bound = _Evidence(Verdict.SIZE_ONLY, Outcome.ACCEPTED, 0, flow, first.side, first.start, last.end, words)
             yield Fact.MESSAGE_SIZE, bound
 
 
@@ -165,7 +165,7 @@ def _value(fact: Fact, span: Span) -> tuple[str | None, Verdict]:
     return span.value, verdict
 
 
-def _finding(fact: Fact, found: list[_Found], dissections: tuple[Dissection, ...]) -> Finding:
+def _finding(fact: Fact, found: list[_Evidence], dissections: tuple[Dissection, ...]) -> Finding:
     if not found:
         hidden = any(_could_hold(dissection, fact) for dissection in dissections)
         return Finding(fact, Verdict.HIDDEN if hidden else Verdict.NOT_SENT)
@@ -186,7 +186,7 @@ def _finding(fact: Fact, found: list[_Found], dissections: tuple[Dissection, ...
     )
 
 
-def _beside(best: _Found, told: _Found) -> bool:
+def _beside(best: _Evidence, told: _Evidence) -> bool:
     """Whether a recipient is one as the best is: who was refused is not, unless nobody else is there."""
     least = max(best.outcome, Outcome.BEGUN)
     return (told.verdict, told.rank) == (best.verdict, best.rank) and told.outcome <= least

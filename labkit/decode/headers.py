@@ -44,7 +44,7 @@ _LOOPBACK_FAMILIES = {2: "IPv4", 10: "IPv6", 23: "IPv6", 24: "IPv6", 28: "IPv6",
 
 
 @dataclass(slots=True)
-class _Packet:
+class _IpPacket:
     """What the layers have to know of each other."""
 
     pseudo_header: bytes = b""  # addresses, for the checksum of TCP (RFC 9293 section 3.1)
@@ -52,18 +52,18 @@ class _Packet:
     later_fragment: bool = False  # begins in the middle, so no header of the next layer is in it
 
 
-Layer = Callable[[Cutter, _Packet], None]
+Layer = Callable[[Cutter, _IpPacket], None]
 
 
 def frame_spans(frame: Frame) -> tuple[Span, ...]:
     """The frame's captured bytes, covered by one span for each header and one for the payload. Never raises."""
     cut = Cutter(frame.data, 0, len(frame.data), visibility=Visibility.READABLE)
-    _LINKS.get(frame.link, _unknown_link)(cut, _Packet())
+    _LINKS.get(frame.link, _unknown_link)(cut, _IpPacket())
     cut.rest("frame.trailer")
     return tuple(cut.spans)
 
 
-def _unknown_link(cut: Cutter, packet: _Packet) -> None:
+def _unknown_link(cut: Cutter, packet: _IpPacket) -> None:
     cut.rest("frame.data")
 
 
@@ -77,7 +77,7 @@ def _ethertype(number: int) -> str:
     return _ETHERTYPES.get(number, f"0x{number:04X}")
 
 
-def _ethernet(cut: Cutter, packet: _Packet) -> None:
+def _ethernet(cut: Cutter, packet: _IpPacket) -> None:
     following = int.from_bytes(cut.peek(14)[12:], "big")
 
     def inside(inner: Cutter) -> str:
@@ -90,7 +90,7 @@ def _ethernet(cut: Cutter, packet: _Packet) -> None:
     _ethernet_payload(cut, packet, following)
 
 
-def _ethernet_payload(cut: Cutter, packet: _Packet, following: int) -> None:
+def _ethernet_payload(cut: Cutter, packet: _IpPacket, following: int) -> None:
     """VLAN tags, any number of them, then what the last type says."""
     while following in _VLANS and cut.left:
         following_next = int.from_bytes(cut.peek(4)[2:], "big")
@@ -110,7 +110,7 @@ def _vlan(cut: Cutter) -> str:
     return control(tag)
 
 
-def _linux_cooked(cut: Cutter, packet: _Packet) -> None:
+def _linux_cooked(cut: Cutter, packet: _IpPacket) -> None:
     following = int.from_bytes(cut.peek(16)[14:], "big")
 
     def inside(inner: Cutter) -> str:
@@ -125,7 +125,7 @@ def _linux_cooked(cut: Cutter, packet: _Packet) -> None:
     _ethernet_payload(cut, packet, following)
 
 
-def _linux_cooked_2(cut: Cutter, packet: _Packet) -> None:
+def _linux_cooked_2(cut: Cutter, packet: _IpPacket) -> None:
     following = int.from_bytes(cut.peek(2), "big")
 
     def inside(inner: Cutter) -> str:
@@ -146,7 +146,7 @@ def _packet_type(number: int) -> str:
     return _LINUX_PACKET_TYPES[number] if number < len(_LINUX_PACKET_TYPES) else str(number)
 
 
-def _null(cut: Cutter, packet: _Packet) -> None:
+def _null(cut: Cutter, packet: _IpPacket) -> None:
     """BSD loopback: the family in the byte order of the recording machine, or (LOOP) of the network."""
     head = cut.peek(4)
     number = min(int.from_bytes(head, "little"), int.from_bytes(head, "big"))
@@ -158,16 +158,16 @@ def _null(cut: Cutter, packet: _Packet) -> None:
     _raw(cut, packet)
 
 
-def _raw(cut: Cutter, packet: _Packet) -> None:
+def _raw(cut: Cutter, packet: _IpPacket) -> None:
     version = cut.peek(1)[0] >> 4 if cut.left else 0
     {4: _ipv4, 6: _ipv6}.get(version, _payload)(cut, packet)
 
 
-def _payload(cut: Cutter, packet: _Packet) -> None:
+def _payload(cut: Cutter, packet: _IpPacket) -> None:
     cut.rest("payload")
 
 
-def _ipv4(cut: Cutter, packet: _Packet) -> None:
+def _ipv4(cut: Cutter, packet: _IpPacket) -> None:
     head = cut.peek(20)
     header = max((head[0] & 15) * 4, 20) if head else 20
     total = int.from_bytes(head[2:4], "big")
@@ -235,7 +235,7 @@ def _ip(octets: bytes) -> str:
     return str(IPv4Address(octets)) if len(octets) == 4 else str(IPv6Address(octets)) if len(octets) == 16 else ""
 
 
-def _ipv6(cut: Cutter, packet: _Packet) -> None:
+def _ipv6(cut: Cutter, packet: _IpPacket) -> None:
     head = cut.peek(40)
     length, protocol = int.from_bytes(head[4:6], "big"), head[6] if len(head) > 6 else -1
 
@@ -262,7 +262,7 @@ def _ipv6(cut: Cutter, packet: _Packet) -> None:
 _IPV6_EXTENSIONS = {0: "options", 43: "routing", 44: "fragment", 51: "authentication", 60: "options", 135: "mobility"}
 
 
-def _ipv6_extensions(cut: Cutter, packet: _Packet, protocol: int, end: int) -> int:
+def _ipv6_extensions(cut: Cutter, packet: _IpPacket, protocol: int, end: int) -> int:
     """Cut the extension headers; what follows the last one."""
     while protocol in _IPV6_EXTENSIONS and cut.left and cut.position < end and not packet.later_fragment:
         head = cut.peek(4)
@@ -284,11 +284,9 @@ def _ipv6_extension(cut: Cutter, protocol: int, length: int, name: str) -> None:
     def inside(inner: Cutter) -> str:
         inner.number(1, f"{name}.next_header", _protocol, meaning=_("What follows."))
         if protocol == 44:
-            inner.take(1, f"{name}.reserved", meaning=_("Must be zero."))
-            inner.number(
-                2, f"{name}.offset", _fragment6, meaning=_("Where this fragment belongs, and whether more follow.")
-            )
-            inner.number(4, f"{name}.identification", _hex(8), meaning=_("Which fragments belong together."))
+            inner.take(1, f"{name}.reserved")
+            inner.number(2, f"{name}.offset", _fragment6)
+            inner.number(4, f"{name}.identification", _hex(8))
         else:
             inner.take(1, f"{name}.length", meaning=_("The length of this header, in units that depend on its kind."))
             inner.rest(f"{name}.data", meaning=_("What the extension header says."))
@@ -302,7 +300,7 @@ def _fragment6(number: int) -> str:
     return _("from octet {octet}, {more}").format(octet=number & 0xFFF8, more=more)
 
 
-def _inside_ip(cut: Cutter, packet: _Packet, length: int, protocol: int) -> None:
+def _inside_ip(cut: Cutter, packet: _IpPacket, length: int, protocol: int) -> None:
     """What the IP packet carries; after it there may be bytes that belong to no packet."""
     if length <= 0:
         return
@@ -316,7 +314,7 @@ def _inside_ip(cut: Cutter, packet: _Packet, length: int, protocol: int) -> None
     cut.position = end
 
 
-def _tcp(cut: Cutter, packet: _Packet) -> None:
+def _tcp(cut: Cutter, packet: _IpPacket) -> None:
     head = cut.peek(20)
     header = max((head[12] >> 4) * 4 if len(head) > 12 else 20, 20)
     checksum = _tcp_checksum(cut, packet)
@@ -363,23 +361,15 @@ def _tcp_options(cut: Cutter) -> None:
 
 
 def _tcp_option(cut: Cutter, kind: int, length: int) -> None:
-    option = _TCP_OPTIONS.get(kind, _TcpOption("unknown", lambda: _("An option."), "RFC 9293 section 3.2", hexadecimal))
-    name = f"tcp.option.{option.name}"
+    name, say = _TCP_OPTIONS.get(kind, ("unknown", hexadecimal))
+    field = f"tcp.option.{name}"
 
     def inside(inner: Cutter) -> str:
-        inner.number(1, f"{name}.kind", meaning=_("Which option."))
-        inner.number(1, f"{name}.length", meaning=_("Its length, these two octets included."))
-        return option.say(inner.rest(f"{name}.value", option.say, meaning=option.meaning()))
+        inner.number(1, f"{field}.kind", meaning=_("Which option."))
+        inner.number(1, f"{field}.length", meaning=_("Its length, these two octets included."))
+        return say(inner.rest(f"{field}.value", say))
 
-    cut.group(length, name, inside, meaning=option.meaning(), source=option.source)
-
-
-@dataclass(frozen=True, slots=True)
-class _TcpOption:
-    name: str
-    meaning: Callable[[], str]  # a function, so that the reader's language is asked each time
-    source: str
-    say: Callable[[bytes], str]
+    cut.group(length, field, inside)
 
 
 def _decimal(octets: bytes) -> str:
@@ -400,28 +390,15 @@ def _timestamps(octets: bytes) -> str:
     return _("{value}, answering {echo}").format(value=value, echo=echo)
 
 
-_TCP_OPTIONS = {
-    2: _TcpOption(
-        "mss", lambda: _("The longest segment that the sender will take."), "RFC 9293 section 3.7.1", _decimal
-    ),
-    3: _TcpOption("window_scale", lambda: _("By how much to multiply the window."), "RFC 7323 section 2.2", _scale),
-    4: _TcpOption(
-        "sack_permitted", lambda: _("May acknowledge what came after a gap."), "RFC 2018 section 2", hexadecimal
-    ),
-    5: _TcpOption("sack", lambda: _("What came after a gap."), "RFC 2018 section 3", _blocks),
-    8: _TcpOption(
-        "timestamps", lambda: _("A clock of the sender and the last one received."), "RFC 7323 section 3.2", _timestamps
-    ),
-    28: _TcpOption(
-        "user_timeout", lambda: _("How long unacknowledged data may wait."), "RFC 5482 section 3", hexadecimal
-    ),
-    30: _TcpOption("multipath", lambda: _("Multipath TCP."), "RFC 8684 section 3", hexadecimal),
-    34: _TcpOption(
-        "fast_open",
-        lambda: _("TCP Fast Open: a cookie for data in the first packet."),
-        "RFC 7413 section 2",
-        hexadecimal,
-    ),
+_TCP_OPTIONS: dict[int, tuple[str, Callable[[bytes], str]]] = {
+    2: ("mss", _decimal),
+    3: ("window_scale", _scale),
+    4: ("sack_permitted", hexadecimal),
+    5: ("sack", _blocks),
+    8: ("timestamps", _timestamps),
+    28: ("user_timeout", hexadecimal),
+    30: ("multipath", hexadecimal),
+    34: ("fast_open", hexadecimal),
 }
 
 
@@ -431,7 +408,7 @@ def _sum(octets: bytes, start: int = 0) -> int:
     return total % 0xFFFF or (0xFFFF if total else 0)
 
 
-def _tcp_checksum(cut: Cutter, packet: _Packet) -> str:
+def _tcp_checksum(cut: Cutter, packet: _IpPacket) -> str:
     if not packet.whole or cut.left < 20:
         return _("It cannot be checked here: the packet is a fragment, cut short, or on its way to another address.")
     octets = cut.peek(cut.left)

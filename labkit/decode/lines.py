@@ -113,7 +113,7 @@ class Element(NamedTuple):
     step: int = 0
 
 
-Row = tuple[ElementKind, int, int, str, str, str, int]  # what a Element is, before somebody asks for its parts by name
+Row = tuple[ElementKind, int, int, str, str, str, int]  # what an Element is, before somebody asks for its parts by name
 
 
 class Reading(NamedTuple):
