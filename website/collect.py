@@ -32,6 +32,8 @@ LOCK = "pyodide-lock.json"
 _TAB = {"sys_platform": "emscripten", "platform_system": "Emscripten", "python_version": PYTHON, "extra": "browser"}
 _COMPILED = {".so", ".pyd", ".dylib"}
 _NOT_SHIPPED = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
+# A cell may import scapy before labkit, and scapy asks at once for what the platform lacks, which labkit fills.
+_FIRST = {"scapy/__init__.py": b"import labkit\n"}
 _THEN = (1980, 1, 1, 0, 0, 0)
 
 
@@ -110,7 +112,7 @@ def _contents(found: Distribution, info: str) -> dict[str, bytes]:
         if path.suffix in _COMPILED | {".pyc"} or file.name in _NOT_SHIPPED or file.parts[0] in {"..", "bin", "share"}:
             continue
         place = f"{info}/{'/'.join(file.parts[1:])}" if file.parts[0].endswith(".dist-info") else file.as_posix()
-        octets[place] = path.read_bytes()
+        octets[place] = _FIRST.get(place, b"") + path.read_bytes()
     wheel = f"{info}/WHEEL"
     octets[wheel] = b"Wheel-Version: 1.0\nGenerator: labkit\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     if found.name == "labkit":

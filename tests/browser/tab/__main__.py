@@ -18,14 +18,13 @@ RUNNER = Path(__file__).with_name("run.mjs")
 TAB = ROOT / ".tab"
 
 
-def ran(tab: Path, notebooks: list[Path]) -> dict[str, list[dict[str, object]]]:
-    """Run the code cells of notebooks in a tab's Python: their outputs, by the notebook's name."""
+def ran(tab: Path, notebook: Path) -> list[dict[str, object]]:
+    """Run the code cells of a notebook in a tab's Python, which is new: their outputs."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder, "results")
-        results.touch()
-        subprocess.run(["node", RUNNER, results, tab, *notebooks], check=True)
-        told = [json.loads(line) for line in results.read_text("utf-8").splitlines()]
-    return {one["notebook"]: one["told"] for one in told}
+        subprocess.run(["node", RUNNER, results, tab, notebook], check=True)
+        told: list[dict[str, object]] = json.loads(results.read_text("utf-8"))
+    return told
 
 
 def different(notebook: Path, cells: list[dict[str, object]]) -> list[int]:
@@ -45,12 +44,12 @@ def main() -> int:
     notebooks = sorted((ROOT / "notebooks" / "en").glob("*.ipynb"))
     notebooks = [path for path in notebooks if not asked.lessons or path.name[:2] in asked.lessons]
     failed = False
-    for name, cells in ran(tab, notebooks).items():
-        wrong = different(next(path for path in notebooks if path.name == name), cells)
+    for path in notebooks:
+        cells = ran(tab, path)
+        wrong = different(path, cells)
         seconds = sum(float(str(cell["seconds"])) for cell in cells)
-        print(
-            f"{name:45}{len(cells):>4} cells {seconds:>7.1f} s  {'as committed' if not wrong else f'DIFFERENT: {wrong}'}"
-        )
+        verdict = f"DIFFERENT: {wrong}" if wrong else "as committed"
+        print(f"{path.name:45}{len(cells):>4} cells {seconds:>7.1f} s  {verdict}")
         failed = failed or bool(wrong)
     return int(failed)
 
