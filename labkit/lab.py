@@ -66,7 +66,7 @@ def _kept(folder: Path) -> list[str]:
     with suppress(OSError, ValueError):
         digests = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
     kept = []
-    for name, content in _published().items():
+    for name, content in published().items():
         lesson = folder / "en" / name
         if lesson.exists() and lesson.read_bytes() != content and _digest(lesson.read_bytes()) != digests.get(name):
             kept.append(name)
@@ -77,7 +77,7 @@ def _kept(folder: Path) -> list[str]:
     return kept
 
 
-def _published() -> dict[str, bytes]:
+def published() -> dict[str, bytes]:
     """The lessons by name: an installed package's, or the clone's."""
     folder: Traversable = _PACKAGED if _PACKAGED.is_dir() else _CLONE
     lessons = [lesson for lesson in (folder / "en").iterdir() if lesson.name.endswith(".ipynb")]

@@ -166,6 +166,13 @@ def test_importing_labkit_loads_nothing_heavy(heavy: str) -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+def test_no_test_uses_a_private_name() -> None:
+    """What nobody but the tests may call would stay as it is for the tests' sake."""
+    private = re.compile(r"from labkit\S* import [^\n]*\b_[a-z]\w*|setattr\(\w+, \"_[a-z]")
+    tests = Path(__file__).parent.rglob("*.py")
+    assert [path.name for path in tests if private.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_every_public_name_is_there() -> None:
     import labkit
 

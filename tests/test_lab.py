@@ -52,12 +52,12 @@ def test_a_newer_edition_replaces_what_nobody_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str | None
 ) -> None:
     editions = [{"00-a.ipynb": b"old", "01-b.ipynb": b"old"}, {"00-a.ipynb": b"new", "01-b.ipynb": b"new"}]
-    monkeypatch.setattr(lab, "_published", lambda: editions[0])
+    monkeypatch.setattr(lab, "published", lambda: editions[0])
     put_lessons(tmp_path)
     (tmp_path / "en" / "01-b.ipynb").write_bytes(b"mine")
     if record is not None:  # without a record nobody knows who wrote what: then all that differs is kept
         (tmp_path / ".lessons.json").write_text(record)
-    monkeypatch.setattr(lab, "_published", lambda: editions[1])
+    monkeypatch.setattr(lab, "published", lambda: editions[1])
     assert put_lessons(tmp_path).kept == (("01-b.ipynb",) if record is None else ("00-a.ipynb", "01-b.ipynb"))
     assert (tmp_path / "en" / "00-a.ipynb").read_bytes() == (b"new" if record is None else b"old")
     assert (tmp_path / "en" / "01-b.ipynb").read_bytes() == b"mine"

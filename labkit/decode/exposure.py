@@ -170,9 +170,9 @@ def _finding(fact: Fact, found: list[_Evidence], dissections: tuple[Dissection, 
         hidden = any(_could_hold(dissection, fact) for dissection in dissections)
         return Finding(fact, Verdict.HIDDEN if hidden else Verdict.NOT_SENT)
     best = min(found, key=lambda told: (_ORDER[told.verdict], told.outcome, told.rank))
-    value = best.value and _neat(best.value)
+    value = best.value and neat(best.value)
     if fact is Fact.RECIPIENTS:
-        value = ", ".join(dict.fromkeys(_neat(told.value) for told in found if _beside(best, told) and told.value))
+        value = ", ".join(dict.fromkeys(neat(told.value) for told in found if _beside(best, told) and told.value))
     return Finding(
         fact=fact,
         verdict=best.verdict,
@@ -192,7 +192,7 @@ def _beside(best: _Evidence, told: _Evidence) -> bool:
     return (told.verdict, told.rank) == (best.verdict, best.rank) and told.outcome <= least
 
 
-def _neat(value: str) -> str:
+def neat(value: str) -> str:
     return value.replace("\r\n", "\n").strip("\n")
 
 

@@ -135,13 +135,13 @@ def test_a_terminator_that_never_comes_is_searched_for_once() -> None:
 
 def test_a_message_in_many_chunks_is_tidied_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tidied = []
-    tidy = exposure._neat
+    tidy = exposure.neat
 
     def tidy_and_note(value: str) -> str:
         tidied.append(value)
         return tidy(value)
 
-    monkeypatch.setattr(exposure, "_neat", tidy_and_note)
+    monkeypatch.setattr(exposure, "neat", tidy_and_note)
     _port, turns = SHAPES["chunks"]
     expose([dissect(flow_of(turns(200)))])
     assert 0 < len(tidied) <= len(exposure.Fact)

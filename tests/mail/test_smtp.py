@@ -2,7 +2,6 @@
 
 import base64
 import hmac
-import os
 import re
 import smtplib
 import socket
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from email.message import EmailMessage
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +23,7 @@ from labkit.mail.certificates import authority
 from labkit.mail.policy import POLICIES, LoginFormat
 from labkit.mail.smtp import TABLE, SmtpState
 from labkit.wire.network import Listener, Network
-from tests.conftest import examples, require, returns
+from tests.conftest import examples, returns
 from tests.mail.conftest import ACCOUNTS, InMemory, Talk, a_service
 
 Serve = Callable[..., Listener]
@@ -635,13 +633,6 @@ def test_stop_does_not_wait_for_idle_clients(network: Network, serve_smtp: Serve
 
 
 # Real clients
-
-
-def run(*command: str, folder: Path, stdin: str = os.devnull) -> subprocess.CompletedProcess[str]:
-    """Run a client that must be installed."""
-    require(command[0])
-    with (folder / stdin).open() as given:
-        return subprocess.run(command, cwd=folder, stdin=given, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_smtplib_sends_smtputf8(serve_smtp: Serve) -> None:
