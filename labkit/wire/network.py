@@ -95,7 +95,7 @@ class Network(Startable):
 
     def __init__(self, carrier: Carrier | None = None) -> None:
         self._carrier: Carrier = default_carrier() if carrier is None else carrier
-        self._taps = Taps(self._carrier.last_events)
+        self.taps = Taps(self._carrier.last_events)  # what is connected now, and who records it
         self.listeners: tuple[Listener, ...] = ()
         self.turned_away = 0  # connections that were closed at once, because too many were open
 
@@ -133,7 +133,7 @@ class Network(Startable):
         """
         if choose_engine(engine, self._carrier.why_not_live) == "live":
             return LiveEngine(listener.port for listener in self.listeners)
-        return TapEngine(self._taps, self.call)
+        return TapEngine(self.taps, self.call)
 
     def call(self, function: Callable[..., T], *args: object) -> T:
         """Run `function(*args)` where the protocols run, and return what it returns."""
@@ -141,8 +141,8 @@ class Network(Startable):
 
     def _admitted(self, make: Callable[[], Served]) -> asyncio.Protocol:
         """What is served to the next connection: nothing when there are as many as can be."""
-        if len(self._taps.live) < self._carrier.capacity():
-            return Tap(self._taps, make)
+        if len(self.taps.live) < self._carrier.capacity():
+            return Tap(self.taps, make)
         self.turned_away += 1
         return _TurnedAway()
 
@@ -151,8 +151,8 @@ class Network(Startable):
         began = time.monotonic()
         me = asyncio.current_task()
         pause = 0.0
-        while (left := asyncio.all_tasks() - {me}) or self._taps.live:
-            self._taps.abort()
+        while (left := asyncio.all_tasks() - {me}) or self.taps.live:
+            self.taps.abort()
             waited = time.monotonic() - began
             if waited > PATIENCE:
                 for task in left:
@@ -161,7 +161,7 @@ class Network(Startable):
                 break
             await asyncio.sleep(pause)
             pause = min(pause + 0.001, 0.01)
-        self._taps.recordings.clear()
+        self.taps.recordings.clear()
         # What was scheduled by the last connection_lost still runs.
         await asyncio.sleep(0)
 

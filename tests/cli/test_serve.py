@@ -174,7 +174,7 @@ def test_serve_begins_anew_between_connections(
         for _ in range(30):
             with smtplib.SMTP(provider.host, provider.smtp_port) as smtp:
                 smtp.noop()
-            while provider._network.call(lambda: len(provider._network._taps.live)):
+            while provider._network.call(lambda: len(provider._network.taps.live)):
                 pass
             look()
 

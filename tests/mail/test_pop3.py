@@ -64,7 +64,7 @@ def wait_until(network: Network, condition: Callable[[], bool]) -> None:
 
 
 def nobody_is_connected(network: Network) -> bool:
-    return not network._taps.live and len(asyncio.all_tasks()) <= 1  # the one that asks
+    return not network.taps.live and len(asyncio.all_tasks()) <= 1  # the one that asks
 
 
 # On a transport without a network

@@ -33,7 +33,7 @@ LOGIN = f"EHLO client.example\r\nAUTH PLAIN {b64('', 'hanako', 'correct horse')}
 
 
 def nobody_is_connected(provider: Provider) -> bool:
-    return provider._network.call(lambda: not provider._network._taps.live)
+    return provider._network.call(lambda: not provider._network.taps.live)
 
 
 # The client goes

@@ -250,7 +250,7 @@ def test_one_octet_a_minute_is_not_waited_for_longer_than_silence(protocol: str,
     with a_provider("smtp-auth") as provider, Client(provider, protocol) as slow:
         slow.say(*before)
         assert closes_on(slow, 5 * minutes * TICK)
-        until(lambda: provider._network.call(lambda: len(provider._network._taps.live)) == 0)
+        until(lambda: provider._network.call(lambda: len(provider._network.taps.live)) == 0)
         assert taro(provider) == []
         assert provider.maildrops["hanako"].acquire()
 
@@ -324,7 +324,7 @@ def test_a_thousand_idle_connections(protocol: str) -> None:
                 idle.enter_context(socket.create_connection(address, 10))
                 if number % 50 == 0:
                     settle(provider)  # or the system's queue of those who wait to be accepted runs over
-            until(lambda: provider._network.call(lambda: len(provider._network._taps.live)) == 1_000)
+            until(lambda: provider._network.call(lambda: len(provider._network.taps.live)) == 1_000)
             held = tracemalloc.get_traced_memory()[0]
             with Client(provider, "smtp") as smtp_client, Client(provider, "pop3") as pop3_client:
                 smtp_client.say("EHLO c.example")
@@ -332,7 +332,7 @@ def test_a_thousand_idle_connections(protocol: str) -> None:
                 assert pop3_client.log_in("taro", ACCOUNTS[1].password).startswith("+OK 1 ")
             assert held / 1_000 < AN_IDLE_CONNECTION
             idle.close()
-            until(lambda: provider._network.call(lambda: len(provider._network._taps.live)) == 0)
+            until(lambda: provider._network.call(lambda: len(provider._network.taps.live)) == 0)
             gc.collect()
             left = tracemalloc.get_traced_memory()[0]
         assert memory.octets / 1_000 < AN_IDLE_CONNECTION

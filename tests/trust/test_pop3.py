@@ -21,7 +21,7 @@ def reader(provider: Provider) -> Client:
 
 
 def nobody_is_connected(provider: Provider) -> bool:
-    return provider._network.call(lambda: not provider._network._taps.live)
+    return provider._network.call(lambda: not provider._network.taps.live)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -97,7 +97,7 @@ def test_more_connections_than_are_served_are_closed_at_once(network, monkeypatc
                 greetings.append(client.recv(100))
         assert list(filter(None, greetings)) == [b"220 echo\r\n"] * 3
     assert network.turned_away == 2
-    while network.call(lambda: len(network._taps.live)):
+    while network.call(lambda: len(network.taps.live)):
         pass
     with socket.create_connection((listener.host, listener.port)) as client:
         assert client.recv(100) == b"220 echo\r\n"

@@ -21,12 +21,12 @@ def acts(events: list[Event]) -> list[EventKind]:
 @pytest.fixture
 def events(network) -> list[Event]:
     noted: list[Event] = []
-    network.call(network._taps.record, noted)
+    network.call(network.taps.record, noted)
     return noted
 
 
 def settled(network, events: list[Event]) -> list[Event]:
-    network._taps.finish(events, network.call)
+    network.taps.finish(events, network.call)
     return events
 
 
@@ -210,9 +210,9 @@ def test_recordings_may_overlap_and_begin_in_mid_connection(network, contexts):
     second: list[Event] = []
     client = Client(network.listen(Echo), contexts)
     client.ask(b"before")
-    network.call(network._taps.record, first)
+    network.call(network.taps.record, first)
     client.ask(b"one")
-    network.call(network._taps.record, second)
+    network.call(network.taps.record, second)
     client.ask(b"two")
     settled(network, first)
     client.ask(b"three")
@@ -221,7 +221,7 @@ def test_recordings_may_overlap_and_begin_in_mid_connection(network, contexts):
     assert stream(first, EventKind.RECEIVED) == b"one\r\ntwo\r\n"
     assert stream(second, EventKind.RECEIVED) == b"two\r\nthree\r\n"
     assert not acts(first)
-    assert network._taps.recordings == []
+    assert network.taps.recordings == []
 
 
 def test_the_transport_is_a_whole_transport(network):
