@@ -54,9 +54,3 @@ def meaning_of(field: str) -> Meaning:
         field = field.rpartition(".")[0]
         found = own_meaning(field)
     return found
-
-
-def told(field: str, meaning: str, source: str) -> tuple[str, str]:
-    """What the code says of a field; what it does not say, the table says."""
-    sentence, written = meaning_of(field)
-    return meaning or sentence, source or written

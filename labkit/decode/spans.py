@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice, takewhile
 
-from labkit.decode.meanings import told
+from labkit.decode.meanings import meaning_of
 from labkit.texts import N_
 
 
@@ -71,7 +71,8 @@ class Tiles:
             if value is None:
                 value = self.data[self.at : end].decode("utf-8", "backslashreplace")
             if not (meaning and source):
-                meaning, source = told(field, meaning, source)
+                sentence, written = meaning_of(field)
+                meaning, source = meaning or sentence, source or written
             self.spans.append(Span(self.at, end, field, value, meaning, source, visibility))
             self.at = end
 
@@ -81,7 +82,8 @@ class Tiles:
         """A span around children that begin where the last span ended."""
         inner = tuple(children)
         if inner:
-            end, (meaning, source) = inner[-1].end, told(field, meaning, source)
+            end, (sentence, written) = inner[-1].end, meaning_of(field)
+            meaning, source = meaning or sentence, source or written
             self.spans.append(Span(self.at, end, field, value, meaning, source, hardest_to_read(inner), inner))
             self.at = end
 
