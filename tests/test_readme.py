@@ -83,7 +83,7 @@ def test_each_command_works_as_it_is_written(served: dict[str, Any], tmp_path: P
 
 @pytest.mark.parametrize("program", ["swaks", "curl"])
 def test_other_programs_speak_with_it_as_it_is_written(served: dict[str, Any], tmp_path: Path, program: str) -> None:
-    require("swaks", program)
+    require(*{"swaks", program})
     (send,) = lines("swaks")
     assert run(at(served, send), tmp_path).returncode == 0
     if program == "curl":
