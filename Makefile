@@ -43,13 +43,13 @@ lab: setup
 	$(BIN)/labkit lab $(ARGS)
 
 # Tests and notebooks, every cell executed and each output compared, images included. Where the kernel's packets can be
-# recorded, the notebooks once more with those.
+# recorded, the notebooks before with those; over the network in memory, whatever can. The last run says what was skipped.
 NBVAL  := -p tests.notebooks.plugin --nbval --nbval-current-env --nbval-cell-timeout 60
 
 test: setup
 	@for engine in $$($(BIN)/python -m tests.notebooks.engines); do $(MAKE) --no-print-directory test-notebooks ENGINE=$$engine || exit 1; done
+	@$(MAKE) --no-print-directory test-memory
 	$(BIN)/python -m pytest tests notebooks -q -n $(JOBS) $(NBVAL)
-	$(MAKE) --no-print-directory test-memory
 
 test-code: setup
 	$(BIN)/python -m pytest tests -q -n $(JOBS) -p no:nbval
