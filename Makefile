@@ -64,7 +64,7 @@ test-memory: setup
 
 # The lessons' cells as a browser tab runs them, in Node, against what is committed. Needs npm.
 tab: setup
-	$(BIN)/python -m tests.browser.tab $(ARGS)
+	PYTHONPATH=.ci $(BIN)/python -m tests.browser.tab $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .
@@ -111,7 +111,7 @@ lock:
 	printf 'hatchling\neditables\n' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-emit-find-links --no-header --no-annotate --extra test pyproject.toml - -o requirements.lock
 	uv pip compile --quiet --python-version 3.14 --python-platform wasm32-pyodide2025 --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate website/packages.in -o website/packages.txt
+	  --no-header --no-annotate .ci/website/packages.in -o .ci/website/packages.txt
 
 clean:
 	rm -rf $(VENV) $(ROOM) .pytest_cache .mypy_cache .ruff_cache .hypothesis

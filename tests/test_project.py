@@ -72,7 +72,7 @@ def tracked() -> list[str]:
 
 
 def test_top_level_is_the_card(tracked: list[str]) -> None:
-    allowed = {"notebooks", "labkit", "website", "environment.yml", "tests", "README.md", "pyproject.toml", "Makefile",
+    allowed = {"notebooks", "labkit", "environment.yml", "tests", "README.md", "pyproject.toml", "Makefile",
                "LICENSE", "requirements.lock", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", ".ci",
                ".gitignore"}  # fmt: skip
     assert {path.split("/")[0] for path in tracked} <= allowed

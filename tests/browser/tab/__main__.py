@@ -10,9 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from website.collect import collect
+
 from tests.conftest import ROOT
 from tests.notebooks.outputs import seen
-from website.collect import collect
 
 RUNNER = Path(__file__).with_name("run.mjs")
 TAB = ROOT / ".tab"
@@ -38,7 +39,7 @@ def main() -> int:
     """Run and print a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.browser.tab")
     parser.add_argument("lessons", nargs="*", help="their numbers; all when none is named")
-    parser.add_argument("--tab", type=Path, help="what website/collect.py made; made anew when it is not given")
+    parser.add_argument("--tab", type=Path, help="what .ci/website/collect.py made; made anew when it is not given")
     asked = parser.parse_args()
     tab = asked.tab or collect(TAB)
     notebooks = sorted((ROOT / "notebooks" / "en").glob("*.ipynb"))

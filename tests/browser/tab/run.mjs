@@ -1,5 +1,5 @@
 // node run.mjs RESULTS TAB NOTEBOOK: runs the notebook's code cells; RESULTS gets their outputs, as JSON.
-// TAB: the folder that website/collect.py filled.
+// TAB: the folder that .ci/website/collect.py filled.
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";

@@ -1,6 +1,6 @@
 """Collects what runs in a browser tab, in one folder: Pyodide's core, pure packages as wheels, a lock that names only these.
 
-python -m website.collect FOLDER
+python .ci/website/collect.py FOLDER
 
 Pyodide comes from npm, packages from the package index, at the releases that are pinned here and in packages.txt. Nothing
 else is asked for, then or later: the folder is all that a tab loads. Wheels are written anew, without compiled parts and
@@ -24,7 +24,7 @@ from packaging.requirements import Requirement
 from labkit.mail.certificates import SHIPPED, ship
 from labkit.mail.issuer import Issuer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PYODIDE = "314.0.7"
 PYTHON = "3.14"
 CORE = ("pyodide.mjs", "pyodide.js", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip")
@@ -69,7 +69,7 @@ def _installed(folder: Path) -> Iterator[Distribution]:
     install = [*tool, "install", "--quiet", "--no-deps", "--target", folder]
     _run(
         *(*install, "--python-version", PYTHON, "--only-binary", ":all:", "--require-hashes"),
-        *("-r", ROOT / "website" / "packages.txt"),
+        *("-r", Path(__file__).with_name("packages.txt")),
     )
     _run(*install, "--no-build-isolation", *(["--python", sys.executable] if tool[0] == "uv" else []), ROOT)
     ship(Issuer(), folder / "labkit" / "mail" / SHIPPED.name)
