@@ -127,7 +127,7 @@ class Pop3Scanner:
         second = line_end(self.server, 0, len(self.server))
         if second == len(self.server) or _STATUS.match(self.server, second) or not _STATUS.match(self.server):
             return False
-        _unit, follows = self.command(line_end(self.client, 0, len(self.client)))
+        _element, follows = self.command(line_end(self.client, 0, len(self.client)))
         return follows is not None
 
     def command(self, end: int) -> tuple[Element, ElementKind | None]:

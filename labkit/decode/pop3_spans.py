@@ -2,23 +2,9 @@
 
 import re
 
-from labkit.decode import sasl
+from labkit.decode import lines, sasl
 from labkit.decode.fields import text
-from labkit.decode.lines import (
-    Element,
-    ElementKind,
-    Reading,
-    blank_end,
-    cut,
-    fragment,
-    line_end_span,
-    separator,
-    terminator_start,
-    upper,
-    verb_span,
-    without_line_end,
-    word_end,
-)
+from labkit.decode.lines import Element, ElementKind
 from labkit.decode.meanings import is_known, meaning_of
 from labkit.decode.message import content, stuffing
 from labkit.decode.spans import Span, Tiles, Visibility
@@ -33,7 +19,7 @@ _NUMBERED = {"LIST": "size", "UIDL": "uid"}  # what stands after the number of a
 _SYNTAX = "RFC 1939 section 3"
 
 
-def spans(client: bytes, server: bytes, reading: Reading) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+def spans(client: bytes, server: bytes, reading: lines.Reading) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """Spans for both streams, up to where TLS takes over; `reading` is what `scan` made of the same streams."""
     return _client_spans(client, reading.client), _server_spans(server, reading.server)
 
@@ -50,26 +36,26 @@ def _client_spans(data: bytes, elements: list[Element]) -> tuple[Span, ...]:
         elif element.kind is ElementKind.RESPONSE:
             sasl.answer(tiles, element, element.step - 1 + initial)
         else:
-            fragment(tiles, element)
+            lines.fragment(tiles, element)
     return tuple(tiles.spans)
 
 
 def _command(tiles: Tiles, element: Element) -> int:
     """A command line; returns 1 when it carried an initial response of AUTH, else 0."""
     data, field = tiles.data, f"pop3.{element.about.lower() if element.about in VERBS else 'unknown'}"
-    stop = without_line_end(data, element.start, element.end)
+    stop = lines.without_line_end(data, element.start, element.end)
     inner = Tiles(data, element.start)
-    inner.add(blank_end(data, element.start, stop), "space", meaning=_("White space."), source=_SYNTAX)
-    verb_span(inner, word_end(data, inner.at, stop), f"{field}.verb", element.about)
+    inner.add(lines.blank_end(data, element.start, stop), "space", meaning=_("White space."), source=_SYNTAX)
+    lines.verb_span(inner, lines.word_end(data, inner.at, stop), f"{field}.verb", element.about)
     single = data.startswith(b" ", inner.at)  # a password may begin with spaces (RFC 1939 section 7)
-    separator(inner, inner.at + 1 if single else blank_end(data, inner.at, stop), _SYNTAX)
+    lines.separator(inner, inner.at + 1 if single else lines.blank_end(data, inner.at, stop), _SYNTAX)
     initial = 0
     if element.about == "AUTH" and inner.at < stop:
         initial = sasl.arguments(inner, stop, element.mechanism)
     elif arguments := _ARGUMENTS.get(element.about):
         arguments(inner, stop, field)
     inner.add(stop, f"{field}.argument", meaning=_("What the command is about."))
-    line_end_span(inner, element.end)
+    lines.line_end_span(inner, element.end)
     tiles.nest(field, inner.spans, text(data[element.start : stop]))
     return initial
 
@@ -93,14 +79,14 @@ def _apop(tiles: Tiles, stop: int, _field: str) -> None:
 
 def _number(tiles: Tiles, stop: int, field: str) -> None:
     meaning = _("The number of a message in this session.")
-    tiles.add(word_end(tiles.data, tiles.at, stop), f"{field}.number", meaning=meaning)
-    tiles.add(blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
+    tiles.add(lines.word_end(tiles.data, tiles.at, stop), f"{field}.number", meaning=meaning)
+    tiles.add(lines.blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
 
 
 def _top(tiles: Tiles, stop: int, field: str) -> None:
     _number(tiles, stop, field)
-    tiles.add(word_end(tiles.data, tiles.at, stop), f"{field}.lines")
-    tiles.add(blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
+    tiles.add(lines.word_end(tiles.data, tiles.at, stop), f"{field}.lines")
+    tiles.add(lines.blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
 
 
 _ARGUMENTS = {"USER": _user, "PASS": _pass, "APOP": _apop, "TOP": _top}
@@ -119,17 +105,17 @@ def _server_spans(data: bytes, elements: list[Element]) -> tuple[Span, ...]:
             start.add(
                 element.start + 1, "pop3.status", meaning=_("A plus: go on with AUTH."), source="RFC 5034 section 4"
             )
-            space = min(start.at + 1, without_line_end(data, element.start, element.end))
+            space = min(start.at + 1, lines.without_line_end(data, element.start, element.end))
             start.add(space, "space", source="RFC 5034 section 4")
             sasl.question(tiles, element, start, "RFC 5034 section 4")
         elif element.kind is ElementKind.CONTENT:
-            stop = terminator_start(data, element.start, element.end)
+            stop = lines.terminator_start(data, element.start, element.end)
             field = "pop3.excerpt" if element.about == "TOP" else "pop3.content"
             tiles.nest(field, content(data, element.start, element.end, stop))
         elif element.kind is ElementKind.LISTING:
             _listing(tiles, element)
         elif element.kind is ElementKind.FRAGMENT:
-            fragment(tiles, element)
+            lines.fragment(tiles, element)
         else:
             _status(tiles, element, follows)
     return tuple(tiles.spans)
@@ -137,11 +123,11 @@ def _server_spans(data: bytes, elements: list[Element]) -> tuple[Span, ...]:
 
 def _status(tiles: Tiles, element: Element, follows: Element | None) -> None:
     data = tiles.data
-    stop = without_line_end(data, element.start, element.end)
+    stop = lines.without_line_end(data, element.start, element.end)
     inner = Tiles(data, element.start)
     meaning = "" if element.code == "+OK" else _("Negative: the server refuses.")
     inner.add(element.start + len(element.code), "pop3.status", meaning=meaning)
-    inner.add(blank_end(data, inner.at, stop), "space", source=_SYNTAX)
+    inner.add(lines.blank_end(data, inner.at, stop), "space", source=_SYNTAX)
     if element.kind is ElementKind.GREETING:
         _greeting(inner, stop)
     elif element.code == "+OK":
@@ -153,7 +139,7 @@ def _status(tiles: Tiles, element: Element, follows: Element | None) -> None:
         )
         inner.add(code.end(), "pop3.response-code", meaning=told.sentence, source=told.source)
     inner.add(stop, "pop3.text")
-    line_end_span(inner, element.end)
+    lines.line_end_span(inner, element.end)
     field = "pop3.greeting" if element.kind is ElementKind.GREETING else "pop3.response"
     tiles.nest(field, inner.spans, element.code, meaning=meaning)
 
@@ -183,7 +169,7 @@ def _octets_meaning(data: bytes, announced: int, verb: str, follows: Element | N
         return _("A number of octets: whether of the whole message or of what follows, only the server knows.")
     if follows is None or follows.kind is not ElementKind.CONTENT:
         return _("The size of the message in octets, as the server announces.")
-    stop = terminator_start(data, follows.start, follows.end)
+    stop = lines.terminator_start(data, follows.start, follows.end)
     came = stop - follows.start - stuffing(data, follows.start, stop)
     if stop == follows.end:
         sentence = _(
@@ -198,21 +184,21 @@ def _octets_meaning(data: bytes, announced: int, verb: str, follows: Element | N
 
 def _values(tiles: Tiles, stop: int, *fields: str, source: str = "") -> None:
     for field in fields:
-        tiles.add(word_end(tiles.data, tiles.at, stop), field, source=source)
-        tiles.add(blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
+        tiles.add(lines.word_end(tiles.data, tiles.at, stop), field, source=source)
+        tiles.add(lines.blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
 
 
 def _listing(tiles: Tiles, element: Element) -> None:
     data = tiles.data
     inner = Tiles(data, element.start)
-    stop = terminator_start(data, element.start, element.end)
-    for start, end in cut(data, element.start, stop):
+    stop = lines.terminator_start(data, element.start, element.end)
+    for start, end in lines.cut(data, element.start, stop):
         line = Tiles(data, start)
-        line_stop = without_line_end(data, start, end)
+        line_stop = lines.without_line_end(data, start, end)
         if element.about == "CAPA":
             _capability(line, line_stop)
         elif element.about == "AUTH":
-            meaning = sasl.mechanism_meaning(upper(data[start:line_stop]))
+            meaning = sasl.mechanism_meaning(lines.upper(data[start:line_stop]))
             line.add(line_stop, "pop3.auth.mechanism", meaning=meaning)
         elif element.about in _NUMBERED:
             field = f"pop3.{element.about.lower()}"
@@ -221,7 +207,7 @@ def _listing(tiles: Tiles, element: Element) -> None:
             _values(line, line_stop, "pop3.lang.language")
             line.add(line_stop, "pop3.lang.name")
         line.add(line_stop, "pop3.listing.text")
-        line_end_span(line, end)
+        lines.line_end_span(line, end)
         inner.nest("pop3.listing.line", line.spans, text(data[start:line_stop]))
     inner.add(element.end, "pop3.terminator", ".")
     tiles.nest("pop3.listing", inner.spans, element.about)
@@ -229,13 +215,13 @@ def _listing(tiles: Tiles, element: Element) -> None:
 
 def _capability(line: Tiles, stop: int) -> None:
     data = line.data
-    end = word_end(data, line.at, stop)
-    key = upper(data[line.at : end])
+    end = lines.word_end(data, line.at, stop)
+    key = lines.upper(data[line.at : end])
     field = f"pop3.capa.{key.lower()}"
     field = field if is_known(field) else "pop3.capa.other"
     line.add(end, field)
     while line.at < stop:
-        line.add(blank_end(data, line.at, stop), "space", source="RFC 2449 section 5")
-        end = word_end(data, line.at, stop)
-        meaning = sasl.mechanism_meaning(upper(data[line.at : end])) if key == "SASL" else ""
+        line.add(lines.blank_end(data, line.at, stop), "space", source="RFC 2449 section 5")
+        end = lines.word_end(data, line.at, stop)
+        meaning = sasl.mechanism_meaning(lines.upper(data[line.at : end])) if key == "SASL" else ""
         line.add(end, f"{field}.parameter", meaning=meaning)

@@ -76,7 +76,7 @@ class Mechanism:
     login_name: str = ""
     proof: str = ""
 
-    def ismechanism_called(self, name: str) -> bool:
+    def is_called(self, name: str) -> bool:
         """Whether this is the mechanism of that name, in upper case."""
         return name.startswith(self.name) if self.name.endswith("-") else name == self.name
 
@@ -86,7 +86,7 @@ def mechanism_called(name: str) -> Mechanism:
 
     A name such as PLAıN, which only a lenient server takes for PLAIN, is read so: what follows it can be read, too.
     """
-    return next((known for known in MECHANISMS if known.ismechanism_called(name.upper())), Mechanism(name=name))
+    return next((known for known in MECHANISMS if known.is_called(name.upper())), Mechanism(name=name))
 
 
 def mechanism_meaning(name: str) -> str:

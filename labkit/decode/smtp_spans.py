@@ -3,23 +3,9 @@
 import re
 from functools import lru_cache
 
-from labkit.decode import sasl
+from labkit.decode import lines, sasl
 from labkit.decode.fields import octets, text
-from labkit.decode.lines import (
-    Element,
-    ElementKind,
-    Reading,
-    blank_end,
-    cut,
-    fragment,
-    line_end_span,
-    separator,
-    terminator_start,
-    upper,
-    verb_span,
-    without_line_end,
-    word_end,
-)
+from labkit.decode.lines import Element, ElementKind
 from labkit.decode.meanings import Meaning, is_known, meaning_of
 from labkit.decode.message import content, message
 from labkit.decode.spans import Span, Tiles, window
@@ -33,7 +19,7 @@ _KEYWORD = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*")
 _ENHANCED = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?=[ \r\n]|\Z)")
 
 
-def spans(client: bytes, server: bytes, reading: Reading) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+def spans(client: bytes, server: bytes, reading: lines.Reading) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """Spans for both streams, up to where TLS takes over; `reading` is what `scan` made of the same streams."""
     return _client_spans(client, reading.client), _server_spans(server, reading.server)
 
@@ -51,13 +37,13 @@ def _client_spans(data: bytes, elements: list[Element]) -> tuple[Span, ...]:
         elif element.kind is ElementKind.RESPONSE:
             sasl.answer(tiles, element, element.step - 1 + initial)
         elif element.kind is ElementKind.CONTENT:
-            stop = terminator_start(data, element.start, element.end)
+            stop = lines.terminator_start(data, element.start, element.end)
             tiles.nest("smtp.content", content(data, element.start, element.end, stop))
         elif element.kind is ElementKind.CHUNK:
             meaning = _("A chunk of the message: {size}.").format(size=octets(element.end - element.start))
             tiles.nest("smtp.chunk", bodies[number], meaning=meaning)
         else:
-            fragment(tiles, element)
+            lines.fragment(tiles, element)
     return tuple(tiles.spans)
 
 
@@ -96,24 +82,24 @@ def _one_message(data: bytes, elements: list[Element], chunks: list[int]) -> dic
 def _command(tiles: Tiles, element: Element) -> int:
     """A command line; returns 1 when it carried an initial response of AUTH, else 0."""
     data, field = tiles.data, f"smtp.{element.about.lower() if element.about in VERBS else 'unknown'}"
-    stop = without_line_end(data, element.start, element.end)
+    stop = lines.without_line_end(data, element.start, element.end)
     inner = Tiles(data, element.start)
-    inner.add(blank_end(data, element.start, stop), "space", meaning=_("White space."), source=_SYNTAX)
-    verb_span(inner, word_end(data, inner.at, stop), f"{field}.verb", element.about)
-    separator(inner, blank_end(data, inner.at, stop), _SYNTAX)
+    inner.add(lines.blank_end(data, element.start, stop), "space", meaning=_("White space."), source=_SYNTAX)
+    lines.verb_span(inner, lines.word_end(data, inner.at, stop), f"{field}.verb", element.about)
+    lines.separator(inner, lines.blank_end(data, inner.at, stop), _SYNTAX)
     initial = 0
     if element.about == "AUTH" and inner.at < stop:
         initial = sasl.arguments(inner, stop, element.mechanism)
     elif arguments := _ARGUMENTS.get(element.about):
         arguments(inner, stop)
     inner.add(stop, f"{field}.argument", meaning=_("What the command is about."))
-    line_end_span(inner, element.end)
+    lines.line_end_span(inner, element.end)
     tiles.nest(field, inner.spans, text(data[element.start : stop]))
     return initial
 
 
 def _hello(tiles: Tiles, stop: int) -> None:
-    tiles.add(word_end(tiles.data, tiles.at, stop), "smtp.ehlo.client")
+    tiles.add(lines.word_end(tiles.data, tiles.at, stop), "smtp.ehlo.client")
     tiles.add(stop, "smtp.ehlo.rest")
 
 
@@ -137,9 +123,9 @@ def _path(tiles: Tiles, stop: int, field: str) -> None:
     if found.group(3):
         _address(tiles, found.end(3), field)
     while tiles.at < stop:
-        separator(tiles, blank_end(data, tiles.at, stop), _SYNTAX)
+        lines.separator(tiles, lines.blank_end(data, tiles.at, stop), _SYNTAX)
         if tiles.at < stop:
-            _parameter(tiles, word_end(data, tiles.at, stop))
+            _parameter(tiles, lines.word_end(data, tiles.at, stop))
 
 
 def _address(tiles: Tiles, end: int, field: str) -> None:
@@ -182,8 +168,8 @@ def _parameter(tiles: Tiles, end: int) -> None:
 
 
 def _chunk_size(tiles: Tiles, stop: int) -> None:
-    tiles.add(word_end(tiles.data, tiles.at, stop), "smtp.bdat.size")
-    separator(tiles, blank_end(tiles.data, tiles.at, stop), _SYNTAX)
+    tiles.add(lines.word_end(tiles.data, tiles.at, stop), "smtp.bdat.size")
+    lines.separator(tiles, lines.blank_end(tiles.data, tiles.at, stop), _SYNTAX)
     tiles.add(stop, "smtp.bdat.last")
 
 
@@ -199,25 +185,25 @@ def _server_spans(data: bytes, elements: list[Element]) -> tuple[Span, ...]:
         if element.kind is ElementKind.CHALLENGE:
             start = Tiles(data, element.start)
             start.add(element.start + 3, "smtp.code", meaning=_code("334").sentence, source=_code("334").source)
-            start.add(min(start.at + 1, without_line_end(data, element.start, element.end)), "smtp.separator")
+            start.add(min(start.at + 1, lines.without_line_end(data, element.start, element.end)), "smtp.separator")
             sasl.question(tiles, element, start, "RFC 4954 section 4")
         elif element.kind is ElementKind.FRAGMENT:
-            fragment(tiles, element)
+            lines.fragment(tiles, element)
         else:
             _reply(tiles, element)
     return tuple(tiles.spans)
 
 
 def _reply(tiles: Tiles, element: Element) -> None:
-    lines = [
+    each = [
         _reply_line(tiles.data, *line, element, number=number)
-        for number, line in enumerate(cut(tiles.data, element.start, element.end))
+        for number, line in enumerate(lines.cut(tiles.data, element.start, element.end))
     ]
     inner = Tiles(tiles.data, element.start)
-    for line in lines:
+    for line in each:
         inner.nest("smtp.reply.line", line)
     field = "smtp.greeting" if element.kind is ElementKind.GREETING else "smtp.reply"
-    whole = lines[0] if len(lines) == 1 else inner.spans
+    whole = each[0] if len(each) == 1 else inner.spans
     tiles.nest(field, whole, element.code, meaning=_code(element.code).sentence, source=_code(element.code).source)
 
 
@@ -228,7 +214,7 @@ def _code(code: str) -> Meaning:
 
 
 def _reply_line(data: bytes, start: int, end: int, element: Element, *, number: int) -> list[Span]:
-    stop = without_line_end(data, start, end)
+    stop = lines.without_line_end(data, start, end)
     tiles = Tiles(data, start)
     meaning, source = _code(element.code)
     tiles.add(min(start + 3, stop), "smtp.code", meaning=meaning, source=source)
@@ -244,13 +230,13 @@ def _reply_line(data: bytes, start: int, end: int, element: Element, *, number: 
     else:
         _enhanced(tiles, stop, element.code)
     tiles.add(stop, "smtp.reply.text")
-    line_end_span(tiles, end)
+    lines.line_end_span(tiles, end)
     return tiles.spans
 
 
 def _server_name(tiles: Tiles, stop: int, field: str) -> None:
-    tiles.add(word_end(tiles.data, tiles.at, stop), field)
-    tiles.add(blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
+    tiles.add(lines.word_end(tiles.data, tiles.at, stop), field)
+    tiles.add(lines.blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
 
 
 def _extension(tiles: Tiles, stop: int) -> None:
@@ -258,7 +244,7 @@ def _extension(tiles: Tiles, stop: int) -> None:
     found = _KEYWORD.match(data, tiles.at, stop)
     if not found:
         return
-    key = upper(found.group())
+    key = lines.upper(found.group())
     name = key.lower() if is_known(f"smtp.extension.{key.lower()}") else "other"
     field, (meaning, source) = f"smtp.ehlo.{name}", meaning_of(f"smtp.extension.{name}")
     inner = Tiles(data, tiles.at)
@@ -266,8 +252,8 @@ def _extension(tiles: Tiles, stop: int) -> None:
     while inner.at < stop:
         between = _("What separates keyword and parameters.")
         inner.add(inner.at + 1, "space", meaning=between, source="RFC 5321 section 4.1.1.1")
-        end = word_end(data, inner.at, stop)
-        about = sasl.mechanism_meaning(upper(data[inner.at : end])) if key == "AUTH" else meaning
+        end = lines.word_end(data, inner.at, stop)
+        about = sasl.mechanism_meaning(lines.upper(data[inner.at : end])) if key == "AUTH" else meaning
         inner.add(end, f"{field}.parameter", meaning=about, source=source)
     tiles.nest(field, inner.spans, text(data[tiles.at : stop]), meaning=meaning, source=source)
 
@@ -280,4 +266,4 @@ def _enhanced(tiles: Tiles, stop: int, code: str) -> None:
     subject = subject or _("a subject that RFC 3463 does not name")
     meaning = _("Enhanced status code: {kind} About: {subject}.").format(kind=_code(code[:1]).sentence, subject=subject)
     tiles.add(found.end(), "smtp.enhanced", meaning=meaning)
-    tiles.add(blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
+    tiles.add(lines.blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)

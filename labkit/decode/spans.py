@@ -5,7 +5,7 @@ That is the whole contract, and a property test holds it for any input; so no by
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice, takewhile
@@ -107,18 +107,21 @@ def hardest_to_read(spans: Iterable[Span]) -> Visibility:
     return max((span.visibility for span in spans), key=_CLOSEDNESS.__getitem__, default=Visibility.READABLE)
 
 
-def window(spans: Sequence[Span], start: int, end: int, offset: int) -> tuple[Span, ...]:
-    """What touching spans say of [start, end), moved by `offset`; a span that reaches over an edge is cut there."""
-    first = bisect_right(spans, start, key=lambda span: span.end)
-    return tuple(
-        replace(
-            span,
-            start=max(span.start, start) + offset,
-            end=min(span.end, end) + offset,
-            children=window(span.children, start, end, offset),
-        )
-        for span in takewhile(lambda span: span.start < end, islice(spans, first, None))
-    )
+def window(
+    spans: Sequence[Span], start: int, end: int, offset: int, meaning: Callable[[Span, int, int], str] | None = None
+) -> tuple[Span, ...]:
+    """What touching spans say of [start, end), moved by `offset`; a span that reaches over an edge is cut there.
+
+    meaning: says what [first, last) of a span means; else every span keeps its own.
+    """
+    found = []
+    following = islice(spans, bisect_right(spans, start, key=lambda span: span.end), None)
+    for span in takewhile(lambda span: span.start < end, following):
+        first, last = max(span.start, start), min(span.end, end)
+        children = window(span.children, start, end, offset, meaning)
+        told = meaning(span, first, last) if meaning else span.meaning
+        found.append(replace(span, start=first + offset, end=last + offset, meaning=told, children=children))
+    return tuple(found)
 
 
 def leaves(spans: Iterable[Span]) -> Iterator[Span]:

@@ -9,19 +9,8 @@ from enum import Enum, auto
 
 from labkit.decode.fields import Cutter, hexadecimal, text
 from labkit.decode.meanings import meaning_of
-from labkit.decode.tls.names import (
-    CERTIFICATE_COMPRESSIONS,
-    CERTIFICATE_TYPES,
-    EXTENSIONS,
-    GROUPS,
-    MAX_FRAGMENT_LENGTHS,
-    POINT_FORMATS,
-    PSK_MODES,
-    SIGNATURES,
-    is_grease,
-    name_of,
-    version_name,
-)
+from labkit.decode.tls import names
+from labkit.decode.tls.names import is_grease, name_of, naming, version_name
 from labkit.texts import N_, _
 
 
@@ -50,7 +39,7 @@ def extensions(cut: Cutter, place: Place, prefix: str) -> None:
 def _extension(cut: Cutter, place: Place) -> str:
     head = cut.peek(4)
     number, length = int.from_bytes(head[:2], "big"), int.from_bytes(head[2:4], "big")
-    name = name_of(EXTENSIONS, number)
+    name = name_of(names.EXTENSIONS, number)
     field = f"tls.extension.{name}"
     meaning, source = (_grease(), "RFC 8701") if is_grease(number) else meaning_of(field)
 
@@ -127,10 +116,6 @@ def _listed(width: int, item: int, field: str, say: Callable[[int], str]) -> Cut
     return _list(width, f"{field}_list", _number(item, field, say))
 
 
-def _named(table: dict[int, str], digits: int = 4) -> Callable[[int], str]:
-    return lambda number: name_of(table, number, digits)
-
-
 def _opaque(cut: Cutter, _place: Place) -> str:
     return hexadecimal(cut.rest("tls.extension.data"))
 
@@ -144,7 +129,7 @@ def _server_name(cut: Cutter, _place: Place) -> str:
 
 
 def _share(cut: Cutter, place: Place) -> str:
-    group = _number(2, "tls.key_share.group", _named(GROUPS))(cut, place)
+    group = _number(2, "tls.key_share.group", naming(names.GROUPS))(cut, place)
     cut.opaque(2, "tls.key_share.key")
     return group
 
@@ -157,7 +142,7 @@ def _share_entry(cut: Cutter, place: Place) -> str:
 def _key_share(cut: Cutter, place: Place) -> str:
     if place is Place.RETRY:
         about = N_("The group that the client shall send a key for.")
-        return _number(2, "tls.key_share.group", _named(GROUPS), about)(cut, place)
+        return _number(2, "tls.key_share.group", naming(names.GROUPS), about)(cut, place)
     return _by_place(_list(2, "tls.key_share.list", _share_entry), _share)(cut, place)
 
 
@@ -186,15 +171,15 @@ def _ticket(cut: Cutter, _place: Place) -> str:
     return hexadecimal(cut.rest("tls.session_ticket.ticket"))
 
 
-_SIGNATURES = _listed(2, 2, "tls.signature_algorithms.algorithm", _named(SIGNATURES))
+_SIGNATURES = _listed(2, 2, "tls.signature_algorithms.algorithm", naming(names.SIGNATURES))
 _CERTIFICATE = _by_place(
-    _listed(1, 1, "tls.certificate_type", _named(CERTIFICATE_TYPES, 2)),
-    _number(1, "tls.certificate_type", _named(CERTIFICATE_TYPES, 2)),
+    _listed(1, 1, "tls.certificate_type", naming(names.CERTIFICATE_TYPES, 2)),
+    _number(1, "tls.certificate_type", naming(names.CERTIFICATE_TYPES, 2)),
 )
 # How to cut an extension's content, by its number; one that is not here is a run of octets.
 _CONTENTS: dict[int, Cut] = {
     0: _list(2, "tls.sni.list", _server_name),
-    1: _number(1, "tls.max_fragment_length.length", _named(MAX_FRAGMENT_LENGTHS, 2)),
+    1: _number(1, "tls.max_fragment_length.length", naming(names.MAX_FRAGMENT_LENGTHS, 2)),
     5: _by_place(
         _unsaid(
             _number(1, "tls.status_request.type", lambda number: "ocsp" if number == 1 else str(number)),
@@ -203,8 +188,8 @@ _CONTENTS: dict[int, Cut] = {
         ),
         _opaque,
     ),
-    10: _listed(2, 2, "tls.supported_groups.group", _named(GROUPS)),
-    11: _listed(1, 1, "tls.ec_point_formats.format", _named(POINT_FORMATS, 2)),
+    10: _listed(2, 2, "tls.supported_groups.group", naming(names.GROUPS)),
+    11: _listed(1, 1, "tls.ec_point_formats.format", naming(names.POINT_FORMATS, 2)),
     13: _SIGNATURES,
     15: _number(1, "tls.heartbeat.mode"),
     16: _list(2, "tls.alpn.list", _octets(1, "tls.alpn.protocol", text)),
@@ -212,9 +197,9 @@ _CONTENTS: dict[int, Cut] = {
     19: _CERTIFICATE,
     20: _CERTIFICATE,
     21: _padding,
-    27: _listed(1, 2, "tls.compress_certificate.algorithm", _named(CERTIFICATE_COMPRESSIONS)),
+    27: _listed(1, 2, "tls.compress_certificate.algorithm", naming(names.CERTIFICATE_COMPRESSIONS)),
     28: _number(2, "tls.record_size_limit.limit"),
-    34: _listed(2, 2, "tls.delegated_credential.algorithm", _named(SIGNATURES)),
+    34: _listed(2, 2, "tls.delegated_credential.algorithm", naming(names.SIGNATURES)),
     35: _ticket,
     41: _by_place(_offered_keys, _number(2, "tls.pre_shared_key.selected")),
     42: _number(4, "tls.early_data.max_size"),
@@ -223,7 +208,7 @@ _CONTENTS: dict[int, Cut] = {
         _number(2, "tls.supported_versions.selected", version_name),
     ),
     44: _octets(2, "tls.cookie.data"),
-    45: _listed(1, 1, "tls.psk_key_exchange_modes.mode", _named(PSK_MODES, 2)),
+    45: _listed(1, 1, "tls.psk_key_exchange_modes.mode", naming(names.PSK_MODES, 2)),
     47: _unsaid(_list(2, "tls.certificate_authorities.list", _unsaid(_octets(2, "tls.certificate_authorities.name")))),
     50: _SIGNATURES,
     51: _key_share,

@@ -10,20 +10,11 @@ from dataclasses import dataclass
 from labkit.decode.fields import Cutter, hexadecimal
 from labkit.decode.meanings import meaning_of, own_meaning
 from labkit.decode.spans import Span
+from labkit.decode.tls import names
 from labkit.decode.tls.certificate import certificate
 from labkit.decode.tls.extensions import Place, extensions, numbers
 from labkit.decode.tls.hello import RETRY_RANDOM, TLS12, is_tls13
-from labkit.decode.tls.names import (
-    CERTIFICATE_COMPRESSIONS,
-    CLIENT_CERTIFICATE_TYPES,
-    COMPRESSION_METHODS,
-    GROUPS,
-    HANDSHAKE_TYPES,
-    SIGNATURES,
-    name_of,
-    suite_name,
-    version_name,
-)
+from labkit.decode.tls.names import name_of, naming, suite_name, version_name
 from labkit.texts import _
 
 
@@ -48,7 +39,7 @@ class Context:
 def message_span(message: bytes, context: Context) -> Span:
     """A handshake message with its header as one span over [0, len(message)). message: at least one octet."""
     retry = message[:1] == b"\x02" and message[6:38] == RETRY_RANDOM
-    name = "HelloRetryRequest" if retry else name_of(HANDSHAKE_TYPES, message[0], 2)
+    name = "HelloRetryRequest" if retry else name_of(names.HANDSHAKE_TYPES, message[0], 2)
     meaning, source = meaning_of(f"tls.message.{name}")
     if not context.tls13:
         source = own_meaning(f"tls.message.{name}.tls12").source or source
@@ -71,7 +62,7 @@ def _unknown(cut: Cutter, _context: Context) -> None:
 def _client_hello(cut: Cutter, context: Context) -> None:
     _hello_start(cut, "tls.client_hello")
     cut.vector(2, "tls.client_hello.cipher_suites", _suites)
-    _numbers(cut, 1, 1, "tls.client_hello.compression_method", _compression)
+    _numbers(cut, 1, 1, "tls.client_hello.compression_method", naming(names.COMPRESSION_METHODS, 2))
     extensions(cut, Place.CLIENT_HELLO, "tls.client_hello")
 
 
@@ -81,7 +72,7 @@ def _server_hello(cut: Cutter, context: Context) -> None:
     number = int.from_bytes(cut.peek(2), "big")
     meaning = _("The cipher suite that the server chose.") + " " + suite_meaning(suite_name(number))
     cut.number(2, "tls.server_hello.cipher_suite", suite_name, meaning=meaning)
-    cut.number(1, "tls.server_hello.compression_method", _compression)
+    cut.number(1, "tls.server_hello.compression_method", naming(names.COMPRESSION_METHODS, 2))
     extensions(cut, Place.RETRY if retry else Place.SERVER_HELLO, "tls.server_hello")
 
 
@@ -90,10 +81,6 @@ def _hello_start(cut: Cutter, field: str) -> None:
     row = "tls.hello.retry" if cut.peek(32) == RETRY_RANDOM else "tls.hello.random"
     cut.take(32, f"{field}.random", meaning=meaning_of(row).sentence)
     cut.opaque(1, f"{field}.session_id")
-
-
-def _compression(number: int) -> str:
-    return name_of(COMPRESSION_METHODS, number, 2)
 
 
 def _suites(cut: Cutter) -> str:
@@ -163,7 +150,7 @@ def _server_key_exchange(cut: Cutter, context: Context) -> None:
         if curve != 3:
             cut.rest("tls.key_exchange.parameters")
             return
-        cut.number(2, "tls.key_exchange.curve", lambda number: name_of(GROUPS, number))
+        cut.number(2, "tls.key_exchange.curve", naming(names.GROUPS))
         cut.opaque(1, "tls.key_exchange.public_key")
     elif exchange.startswith(("DHE", "DH_anon", "PSK_DHE")):
         cut.opaque(2, "tls.key_exchange.prime")
@@ -177,7 +164,7 @@ def _server_key_exchange(cut: Cutter, context: Context) -> None:
 
 def _signature(cut: Cutter, context: Context) -> None:
     if context.version >= TLS12:
-        cut.number(2, "tls.signature.algorithm", lambda number: name_of(SIGNATURES, number))
+        cut.number(2, "tls.signature.algorithm", naming(names.SIGNATURES))
     cut.opaque(2, "tls.signature.value")
 
 
@@ -199,9 +186,9 @@ def _certificate_request(cut: Cutter, context: Context) -> None:
         extensions(cut, Place.OTHER, "tls.certificate_request")
         return
 
-    _numbers(cut, 1, 1, "tls.certificate_request.type", lambda number: name_of(CLIENT_CERTIFICATE_TYPES, number, 2))
+    _numbers(cut, 1, 1, "tls.certificate_request.type", naming(names.CLIENT_CERTIFICATE_TYPES, 2))
     if context.version >= TLS12:
-        _numbers(cut, 2, 2, "tls.certificate_request.algorithm", lambda number: name_of(SIGNATURES, number))
+        _numbers(cut, 2, 2, "tls.certificate_request.algorithm", naming(names.SIGNATURES))
 
     def authorities(inner: Cutter) -> str:
         while inner.left:
@@ -235,7 +222,7 @@ def _certificate_status(cut: Cutter, context: Context) -> None:
 
 
 def _compressed_certificate(cut: Cutter, context: Context) -> None:
-    cut.number(2, "tls.compressed_certificate.algorithm", lambda number: name_of(CERTIFICATE_COMPRESSIONS, number))
+    cut.number(2, "tls.compressed_certificate.algorithm", naming(names.CERTIFICATE_COMPRESSIONS))
     cut.number(3, "tls.compressed_certificate.uncompressed_length")
     cut.opaque(3, "tls.compressed_certificate.data")
 

@@ -5,6 +5,7 @@ that servers learn to ignore what they do not know.
 """
 
 import csv
+from collections.abc import Callable
 from importlib.resources import files
 
 CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA, HEARTBEAT = range(20, 25)
@@ -46,6 +47,11 @@ def is_grease(number: int) -> bool:
 def name_of(table: dict[int, str], number: int, digits: int = 4) -> str:
     """The number's name in the table, "GREASE", or the number itself in hexadecimal."""
     return table.get(number) or ("GREASE" if digits == 4 and is_grease(number) else f"0x{number:0{digits}X}")
+
+
+def naming(table: dict[int, str], digits: int = 4) -> Callable[[int], str]:
+    """`name_of` this table, for a field that holds such a number."""
+    return lambda number: name_of(table, number, digits)
 
 
 def suite_name(number: int) -> str:

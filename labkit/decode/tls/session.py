@@ -11,23 +11,10 @@ from functools import cached_property
 
 from labkit.decode.fields import octets
 from labkit.decode.spans import Span
+from labkit.decode.tls import names
 from labkit.decode.tls.handshake import Context
 from labkit.decode.tls.hello import EARLY_DATA, SUPPORTED_VERSIONS, Hello, is_tls13, parse_hello
-from labkit.decode.tls.names import (
-    ALERT,
-    ALERT_LEVELS,
-    ALERTS,
-    APPLICATION_DATA,
-    CHANGE_CIPHER_SPEC,
-    CLIENT_HELLO,
-    CONTENT_TYPES,
-    HANDSHAKE,
-    HANDSHAKE_TYPES,
-    SERVER_HELLO,
-    name_of,
-    suite_name,
-    version_name,
-)
+from labkit.decode.tls.names import name_of, suite_name, version_name
 from labkit.decode.tls.records import (
     HEADER,
     UNREADABLE,
@@ -114,8 +101,8 @@ def looks_like_tls(data: bytes) -> bool:
 def read(client: Stream, server: Stream, client_start: int = 0, server_start: int = 0) -> TlsSession:
     """The TLS session in the two streams from these positions on. Never raises, whatever the bytes."""
     client_raw, server_raw = cut_records(client, client_start), cut_records(server, server_start)
-    client_hello = _first_hello(client, client_raw, CLIENT_HELLO)
-    server_hello = _first_hello(server, server_raw, SERVER_HELLO)
+    client_hello = _first_hello(client, client_raw, names.CLIENT_HELLO)
+    server_hello = _first_hello(server, server_raw, names.SERVER_HELLO)
     chosen = server_hello.chosen_version if server_hello else None
     tls13 = is_tls13(chosen) if chosen is not None else _offers_tls13(client_hello)
     sides = [
@@ -149,7 +136,7 @@ def _first_hello(stream: Stream, records: list[RawRecord], kind: int) -> Hello |
     """The first hello in clear. A HelloRetryRequest chooses the version and suite that the ServerHello repeats."""
     first = messages(stream, _clear(records, _encrypted(records, False)))
     found = next((message for message in first if message.kind == kind), None)
-    return parse_hello(found.data, kind == CLIENT_HELLO) if found else None
+    return parse_hello(found.data, kind == names.CLIENT_HELLO) if found else None
 
 
 def _offers_tls13(hello: Hello | None) -> bool:
@@ -166,9 +153,9 @@ def _encrypted(records: list[RawRecord], tls13: bool) -> set[int]:
     changed = False
     for record in records:
         kind = record.content_type
-        if kind == APPLICATION_DATA or (changed and kind != UNREADABLE):
+        if kind == names.APPLICATION_DATA or (changed and kind != UNREADABLE):
             found.add(record.start)
-        elif kind == CHANGE_CIPHER_SPEC and not tls13:
+        elif kind == names.CHANGE_CIPHER_SPEC and not tls13:
             changed = True
     return found
 
@@ -184,7 +171,7 @@ def _records(sides: list[_Side], tls13: bool, early: bool) -> Iterator[Record]:
     for which, number in _wire_order(sides):
         side, raw = sides[which], sides[which].raw[number]
         encrypted = raw.start in side.encrypted
-        application = encrypted and raw.content_type == APPLICATION_DATA
+        application = encrypted and raw.content_type == names.APPLICATION_DATA
         if tls13 and application:
             if side.stream.side is Side.SERVER or (early and not answered):
                 application = client_finished or side.stream.side is Side.CLIENT
@@ -217,19 +204,19 @@ def _message_words(side: _Side) -> dict[int, list[str]]:
 
 
 def _name(message: HandshakeMessage) -> str:
-    return name_of(HANDSHAKE_TYPES, message.kind, 2)
+    return name_of(names.HANDSHAKE_TYPES, message.kind, 2)
 
 
 def describe(message: HandshakeMessage) -> str:
     """A handshake message in a few words: its name, and for the hellos what they say."""
     hello = (
-        parse_hello(message.data, message.kind == CLIENT_HELLO)
-        if message.kind in (CLIENT_HELLO, SERVER_HELLO)
+        parse_hello(message.data, message.kind == names.CLIENT_HELLO)
+        if message.kind in (names.CLIENT_HELLO, names.SERVER_HELLO)
         else None
     )
     if hello is None:
         return _name(message)
-    if message.kind == SERVER_HELLO:
+    if message.kind == names.SERVER_HELLO:
         name = "HelloRetryRequest" if hello.retry else "ServerHello"
         suite = suite_name(hello.suites[0]) if hello.suites else "?"
         return _("{message}, {version}, {suite}").format(
@@ -250,12 +237,12 @@ def _about(stream: Stream, raw: RawRecord, words: list[str], encrypted: bool, ap
         size = len(payload) + raw.missing
         return _("application data, 1 byte") if size == 1 else _("application data, {count} bytes").format(count=size)
     if encrypted:
-        kinds = {HANDSHAKE: _("encrypted handshake message"), ALERT: _("encrypted alert")}
+        kinds = {names.HANDSHAKE: _("encrypted handshake message"), names.ALERT: _("encrypted alert")}
         return kinds.get(kind, _("encrypted handshake") if tls13 else _("encrypted record"))
-    if kind == ALERT and len(payload) >= 2:
+    if kind == names.ALERT and len(payload) >= 2:
         return _("alert: {level}, {description}").format(
-            level=name_of(ALERT_LEVELS, payload[0], 2), description=name_of(ALERTS, payload[1], 2)
+            level=name_of(names.ALERT_LEVELS, payload[0], 2), description=name_of(names.ALERTS, payload[1], 2)
         )
-    if kind == CHANGE_CIPHER_SPEC:
+    if kind == names.CHANGE_CIPHER_SPEC:
         return _("ChangeCipherSpec, which TLS 1.3 ignores") if tls13 else "ChangeCipherSpec"
-    return ", ".join(words) or CONTENT_TYPES[kind]
+    return ", ".join(words) or names.CONTENT_TYPES[kind]

@@ -4,22 +4,13 @@ A handshake message is explained as a whole first, counting from its own first b
 carried it. Where a message, or a field of it, is split between records, each record shows its part and says so.
 """
 
-from bisect import bisect_right
 from dataclasses import replace
-from itertools import islice, takewhile
 
 from labkit.decode.fields import Cutter, how_long, octets
-from labkit.decode.spans import Span, Visibility
+from labkit.decode.spans import Span, Visibility, window
+from labkit.decode.tls import names
 from labkit.decode.tls.handshake import Context, message_span
-from labkit.decode.tls.names import (
-    ALERT,
-    ALERT_LEVELS,
-    ALERTS,
-    CHANGE_CIPHER_SPEC,
-    CONTENT_TYPES,
-    name_of,
-    version_name,
-)
+from labkit.decode.tls.names import naming, version_name
 from labkit.decode.tls.records import HEADER, UNREADABLE, HandshakeMessage, RawRecord
 from labkit.texts import _
 from labkit.wire.flows import Stream
@@ -37,7 +28,9 @@ def stream_spans(
         whole = message_span(message.data, context)
         for piece in message.pieces:
             end = piece.offset + piece.end - piece.start
-            parts.setdefault(piece.record, []).append(_portion(whole, piece.offset, end, piece.start))
+            parts.setdefault(piece.record, []).extend(
+                window([whole], piece.offset, end, piece.start - piece.offset, _meaning)
+            )
     return tuple(
         _record(stream.data, record, record.start in encrypted, parts.get(number, []), context)
         for number, record in enumerate(records)
@@ -60,25 +53,14 @@ def _hidden(span: Span) -> Span:
     return replace(span, visibility=Visibility.HIDDEN, children=tuple(_hidden(child) for child in span.children))
 
 
-def _portion(span: Span, start: int, end: int, position: int) -> Span:
-    """What [start, end) of a message holds of a span, moved so that `start` comes to stand at `position`."""
-    if start <= span.start and span.end <= end:
-        return span.shifted(position - start)
-    inside = islice(span.children, bisect_right(span.children, start, key=lambda child: child.end), None)
-    children = tuple(
-        _portion(child, start, end, position) for child in takewhile(lambda child: child.start < end, inside)
-    )
-    first, last = max(span.start, start), min(span.end, end)
+def _meaning(span: Span, first: int, last: int) -> str:
+    """What [first, last) of a message's span means; that the rest is in other records, where there is one."""
+    if (first, last) == (span.start, span.end):
+        return span.meaning
     part = _("This record holds bytes {first} to {last} of its {count}.").format(
         first=first - span.start + 1, last=last - span.start, count=span.end - span.start
     )
-    return replace(
-        span,
-        start=first - start + position,
-        end=last - start + position,
-        meaning=f"{span.meaning} {part}".strip(),
-        children=children,
-    )
+    return f"{span.meaning} {part}".strip()
 
 
 def _record(data: bytes, record: RawRecord, hidden: bool, parts: list[Span], context: Context) -> Span:
@@ -98,7 +80,7 @@ def _record(data: bytes, record: RawRecord, hidden: bool, parts: list[Span], con
         elif record.content_type in _PAYLOADS:
             _PAYLOADS[record.content_type](inner)
         inner.rest("tls.record.payload", meaning=_lost(record) if record.missing else "")
-        return CONTENT_TYPES[record.content_type]
+        return names.CONTENT_TYPES[record.content_type]
 
     visibility = Visibility.HIDDEN if hidden else Visibility.HANDSHAKE
     meaning = _("A TLS record.")
@@ -116,7 +98,7 @@ def _header(cut: Cutter, hidden: bool, context: Context) -> str:
     kind = _("What the record carries.")
     if hidden and context.tls13:
         kind = _("TLS 1.3 calls every encrypted record application data; the true type is encrypted.")
-    cut.number(1, "tls.record.type", lambda number: name_of(CONTENT_TYPES, number, 2), meaning=kind)
+    cut.number(1, "tls.record.type", naming(names.CONTENT_TYPES, 2), meaning=kind)
     cut.number(2, "tls.record.version", version_name)
     cut.number(2, "tls.record.length")
     return ""
@@ -138,11 +120,11 @@ def _sealed(cut: Cutter, context: Context) -> None:
 def _alert(cut: Cutter) -> None:
     source = "RFC 8446 section 6"
     level = _("How bad it is: after a fatal alert the connection is over.")
-    cut.number(1, "tls.alert.level", lambda number: name_of(ALERT_LEVELS, number, 2), meaning=level, source=source)
+    cut.number(1, "tls.alert.level", naming(names.ALERT_LEVELS, 2), meaning=level, source=source)
     cut.number(
         1,
         "tls.alert.description",
-        lambda number: name_of(ALERTS, number, 2),
+        naming(names.ALERTS, 2),
         meaning=_("What happened."),
         source=source,
     )
@@ -152,4 +134,4 @@ def _change_cipher_spec(cut: Cutter) -> None:
     cut.number(1, "tls.change_cipher_spec")
 
 
-_PAYLOADS = {ALERT: _alert, CHANGE_CIPHER_SPEC: _change_cipher_spec}
+_PAYLOADS = {names.ALERT: _alert, names.CHANGE_CIPHER_SPEC: _change_cipher_spec}
