@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from labkit.capture import Capture
 from labkit.decode.dissection import Dissection, Line, LineKind
-from labkit.decode.exposure import Fact, Verdict
+from labkit.decode.exposure import Exposure, Fact, Verdict
 from labkit.decode.protocol import Service
 from labkit.decode.protocols import POP3, SMTP, SMTPS
 from labkit.decode.spans import Span, leaves
@@ -64,6 +64,13 @@ class Missing(LabError):
     """The capture does not show what the step is about."""
 
 
+def first_of(found: Iterable[T], missing: str) -> T:
+    """The first of what was found. Raises Missing, with this sentence, when that is nothing."""
+    for item in found:
+        return item
+    raise Missing(missing)
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """What the client said and what the server answered: two lines as they were on the wire."""
@@ -97,9 +104,9 @@ def smtp_flows(capture: Capture) -> tuple[Dissection, ...]:
     return tuple(flow for flow in capture.flows if flow.protocol is SMTP)
 
 
-def turns(capture: Capture) -> tuple[Turn, ...]:
-    """Each line of the client's commands and logins with the line that answered it, in all SMTP connections."""
-    return tuple(turn for flow in smtp_flows(capture) for turn in _turns(flow))
+def turns(capture: Capture, *verbs: str) -> tuple[Turn, ...]:
+    """Each line of the client's commands and logins, or of these commands, with its answer, in all SMTP connections."""
+    return tuple(turn for flow in smtp_flows(capture) for turn in _turns(flow) if not verbs or turn.verb in verbs)
 
 
 def pop3_flows(capture: Capture) -> tuple[Dissection, ...]:
@@ -107,9 +114,9 @@ def pop3_flows(capture: Capture) -> tuple[Dissection, ...]:
     return tuple(flow for flow in capture.flows if flow.protocol is POP3)
 
 
-def pop3_turns(capture: Capture) -> tuple[Turn, ...]:
-    """Each line of the client's commands with the line that answered it, in all POP3 connections."""
-    return tuple(turn for flow in pop3_flows(capture) for turn in _turns(flow))
+def pop3_turns(capture: Capture, *verbs: str) -> tuple[Turn, ...]:
+    """Each line of the client's commands, or of these commands, with its answer, in all POP3 connections."""
+    return tuple(turn for flow in pop3_flows(capture) for turn in _turns(flow) if not verbs or turn.verb in verbs)
 
 
 def opened_turns(capture: Capture) -> tuple[Turn, ...]:
@@ -129,10 +136,8 @@ def _turns(flow: Dissection) -> Iterator[Turn]:
 
 def first_smtp(capture: Capture) -> Dissection:
     """The first SMTP connection in the clear in which something was said. Raises Missing."""
-    found = next((flow for flow in smtp_flows(capture) if flow.lines), None)
-    if found is None:
-        raise Missing(_("In this capture nobody spoke SMTP in the clear."))
-    return found
+    spoken = (flow for flow in smtp_flows(capture) if flow.lines)
+    return first_of(spoken, _("In this capture nobody spoke SMTP in the clear."))
 
 
 def sends(capture: Capture) -> bool:
@@ -229,7 +234,12 @@ def in_words(capture: Capture, fact: Fact) -> str:
 
 def value(capture: Capture, fact: Fact) -> str:
     """A fact as the capture gives it away. Raises Missing when it does not."""
-    found = capture.findings[fact].value
+    return known(capture.findings, fact)
+
+
+def known(exposure: Exposure, fact: Fact) -> str:
+    """A fact as an exposure has it. Raises Missing when it does not."""
+    found = exposure[fact].value
     if not found:
         raise Missing(_("The {fact} cannot be read in this capture.").format(fact=_(fact.value)))
     return found
@@ -237,11 +247,9 @@ def value(capture: Capture, fact: Fact) -> str:
 
 def login_lines(capture: Capture, mechanism: str) -> tuple[Line, ...]:
     """The first login with a mechanism: the lines from the AUTH command to its outcome. Raises Missing."""
-    for flow in smtp_flows(capture):
-        lines = tuple(_login(flow.lines, mechanism))
-        if lines:
-            return lines
-    raise Missing(_("Nobody logged in with AUTH {mechanism} in this capture.").format(mechanism=mechanism))
+    found = (tuple(_login(flow.lines, mechanism)) for flow in smtp_flows(capture))
+    missing = _("Nobody logged in with AUTH {mechanism} in this capture.").format(mechanism=mechanism)
+    return first_of(filter(None, found), missing)
 
 
 def _login(lines: Sequence[Line], mechanism: str) -> Iterator[Line]:
@@ -257,9 +265,8 @@ def _login(lines: Sequence[Line], mechanism: str) -> Iterator[Line]:
 
 def spans(capture: Capture, lines: Sequence[Line]) -> tuple[tuple[Span, ...], ...]:
     """The innermost spans of each of the lines, which must be of one connection."""
-    flow = next((flow for flow in capture.flows if set(lines) <= set(flow.lines)), None)
-    if flow is None:
-        raise Missing(_("These lines are not from this capture."))
+    holding = (flow for flow in capture.flows if set(lines) <= set(flow.lines))
+    flow = first_of(holding, _("These lines are not from this capture."))
     every = {side: tuple(leaves(flow.spans(side))) for side in Side}
     return tuple(
         tuple(span for span in every[line.side] if line.start <= span.start and span.end <= line.end) for line in lines
@@ -284,10 +291,7 @@ def values(talks: Iterable[Dissection], field: str) -> list[str]:
 
 def first_span(talks: Iterable[Dissection], field: str, missing: str) -> Span:
     """The first span of a field in these conversations. Raises Missing with this sentence."""
-    found = next((span for span in every_span(*talks) if span.field == field), None)
-    if found is None:
-        raise Missing(missing)
-    return found
+    return first_of((span for span in every_span(*talks) if span.field == field), missing)
 
 
 def card(line: Line) -> str:

@@ -24,19 +24,15 @@ from typing import NamedTuple, TypeVar, overload
 
 from labkit.wire.capture_file import Frames
 from labkit.wire.endpoints import Endpoint, NameResolver
-from labkit.wire.frames import ETHERNET, TCP, Frame
+from labkit.wire.frames import ACK, ETHERNET, FIN, RST, SYN, TCP, Frame
 from labkit.wire.ordering import CIRCLE, LAST, Gap, Incoming, Ordered
 from labkit.wire.packets import (
-    ACK,
-    FIN,
     PLAIN_FRAGMENT,
     PLAIN_LINK,
     PLAIN_SIZE,
     PLAIN_START,
     PLAIN_TCP,
-    RST,
     SMALLEST,
-    SYN,
     SegmentReader,
 )
 

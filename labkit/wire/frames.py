@@ -17,11 +17,11 @@ from labkit.wire.events import Connection, Event, EventKind
 
 ETHERNET = 1  # LINKTYPE_ETHERNET
 
-FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
+FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10  # RFC 9293 section 3.1
 WINDOW = 65_535
 MTU = 1_500  # Ethernet's
 STEP = 1_000  # ns between two packets of one instant: a microsecond, which is as fine as a classic pcap file tells time
-IPV4, IPV6 = 0x0800, 0x86DD
+IPV4, IPV6 = 0x0800, 0x86DD  # EtherTypes
 TCP = 6
 
 LOOPBACK_MACS = bytes(12)  # the loopback interface has no hardware addresses

@@ -10,11 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from labkit.wire.frames import TCP, Frame
+from labkit.wire.frames import IPV4, IPV6, TCP, Frame
 
-FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10  # RFC 9293 section 3.1
-
-_IPV4, _IPV6 = 0x0800, 0x86DD  # EtherTypes
 _TAGS = frozenset({0x8100, 0x88A8, 0x9100})  # IEEE 802.1Q, 802.1ad (QinQ), and QinQ's older number
 _FAMILIES_IP = frozenset({2, 10, 24, 28, 30})  # AF_INET; AF_INET6 of Linux, NetBSD, FreeBSD and macOS
 _SKIPPED_EXTENSIONS = frozenset({0, 43, 60, 135, 139, 140})  # hop-by-hop, routing, destination, mobility, HIP, shim6
@@ -58,7 +55,7 @@ def _after_ethertype(data: bytes, offset: int) -> int | None:
     while kind in _TAGS:
         offset += 4
         kind = int.from_bytes(data[offset : offset + 2])
-    return offset + 2 if kind in (_IPV4, _IPV6) else None
+    return offset + 2 if kind in (IPV4, IPV6) else None
 
 
 def _after_family(data: bytes) -> int | None:
@@ -70,7 +67,7 @@ def _after_family(data: bytes) -> int | None:
 def _after_cooked_v2(data: bytes) -> int | None:
     """Linux cooked v2 names the protocol first; a tag's own EtherType stands in the payload, which begins at 20."""
     kind = int.from_bytes(data[:2])
-    return _after_ethertype(data, 22) if kind in _TAGS else 20 if kind in (_IPV4, _IPV6) else None
+    return _after_ethertype(data, 22) if kind in _TAGS else 20 if kind in (IPV4, IPV6) else None
 
 
 def _raw(data: bytes) -> int | None:

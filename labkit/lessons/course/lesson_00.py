@@ -6,12 +6,13 @@ from labkit.capture import Capture
 from labkit.decode.dissection import Dissection, Line, LineKind
 from labkit.decode.exposure import SOURCES, Fact, Verdict, expose
 from labkit.decode.protocols import POP3, POP3S, SMTP, SMTPS
-from labkit.decode.spans import Span, Visibility
+from labkit.decode.spans import Span
 from labkit.lessons.answers import Made, Number, Text
 from labkit.lessons.evidence import (
     Missing,
     every_span,
     in_words,
+    known,
     login_lines,
     password,
     pop3_flows,
@@ -43,10 +44,10 @@ STEPS: tuple[Step, ...] = (
         "00-2",
         needs="00-1",
         answer=Text(
-            lambda seen: _first(pop3_flows(seen.capture), Fact.PASSWORD),
+            lambda seen: known(expose(pop3_flows(seen.capture)), Fact.PASSWORD),
             mistakes={
-                "login-name": lambda answer, seen: answer == _first(pop3_flows(seen.capture), Fact.LOGIN_NAME),
-                "whole-line": lambda answer, seen: _first(pop3_flows(seen.capture), Fact.PASSWORD) in answer,
+                "login-name": lambda answer, seen: answer == known(expose(pop3_flows(seen.capture)), Fact.LOGIN_NAME),
+                "whole-line": lambda answer, seen: known(expose(pop3_flows(seen.capture)), Fact.PASSWORD) in answer,
                 "command": lambda answer, _seen: answer.upper() == "PASS",
             },
         ),
@@ -82,14 +83,14 @@ STEPS: tuple[Step, ...] = (
         "00-4",
         needs="00-3",
         answer=Text(
-            lambda seen: _first(smtp_flows(seen.capture), Fact.PASSWORD),
+            lambda seen: known(expose(smtp_flows(seen.capture)), Fact.PASSWORD),
             mistakes={
                 "still-encoded": lambda answer, seen: (
                     bool(answer) and answer in login_lines(seen.capture, "PLAIN")[0].text
                 ),
-                "login-name": lambda answer, seen: answer == _first(smtp_flows(seen.capture), Fact.LOGIN_NAME),
-                "whole-message": lambda answer, seen: _first(smtp_flows(seen.capture), Fact.PASSWORD) in answer,
-                "taros": lambda answer, seen: answer == _first(pop3_flows(seen.capture), Fact.PASSWORD),
+                "login-name": lambda answer, seen: answer == known(expose(smtp_flows(seen.capture)), Fact.LOGIN_NAME),
+                "whole-message": lambda answer, seen: known(expose(smtp_flows(seen.capture)), Fact.PASSWORD) in answer,
+                "taros": lambda answer, seen: answer == known(expose(pop3_flows(seen.capture)), Fact.PASSWORD),
             },
         ),
         why=N_("One call of a function that every computer has: that is all the protection there was."),
@@ -191,14 +192,6 @@ def _told(flows: Sequence[Dissection], fact: Fact) -> tuple[Span, ...]:
     """Where a fact crossed these connections, in order."""
     spans = every_span(*flows)
     return tuple(span for span in spans if span.field in SOURCES[fact])
-
-
-def _first(flows: Sequence[Dissection], fact: Fact) -> str:
-    """The first value of a fact in these connections. Raises Missing."""
-    found = next((span.value for span in _told(flows, fact) if span.visibility is not Visibility.GUESSABLE), None)
-    if found is None:
-        raise Missing(_("The {fact} cannot be read in this capture.").format(fact=_(fact.value)))
-    return found
 
 
 def _asked(capture: Capture) -> str:

@@ -169,10 +169,10 @@ STEPS: tuple[Step, ...] = (
                 "not-taken": lambda capture, _seen: not was_sent(capture),
                 "another-reader": lambda capture, _seen: _from_taro(capture),
                 "envelope-only": lambda capture, _seen: (
-                    TARO in map(_address, _said(smtp_flows(capture), "smtp.mail.sender"))
+                    TARO in map(_address, values(smtp_flows(capture), "smtp.mail.sender"))
                 ),
                 "name-only": lambda capture, _seen: any(
-                    "taro" in parseaddr(shown)[0].casefold() for shown in _said(smtp_flows(capture), "message.from")
+                    "taro" in parseaddr(shown)[0].casefold() for shown in values(smtp_flows(capture), "message.from")
                 ),
                 "unchanged": lambda capture, _seen: was_sent(capture),
             },
@@ -218,8 +218,8 @@ STEPS: tuple[Step, ...] = (
         answer=Number(
             lambda seen: _taken(_elsewhere(seen.capture)),
             mistakes={
-                "all-named": lambda answer, seen: answer == len(_recipients(seen.capture)),
-                "taro-too": lambda answer, seen: answer == _taken(_recipients(seen.capture)),
+                "all-named": lambda answer, seen: answer == len(turns(seen.capture, "RCPT")),
+                "taro-too": lambda answer, seen: answer == _taken(turns(seen.capture, "RCPT")),
                 "one-letter": lambda answer, _seen: answer == 1,
                 "nobody": lambda answer, _seen: answer == 0,
             },
@@ -346,7 +346,7 @@ def _shown(flow: Dissection, side: Side, span: Span) -> str:
 
 
 def _seen_as(capture: Capture) -> str:
-    envelope, shown = _said(smtp_flows(capture), "smtp.mail.sender"), _said(pop3_flows(capture), "message.from")
+    envelope, shown = values(smtp_flows(capture), "smtp.mail.sender"), values(pop3_flows(capture), "message.from")
     if envelope and not was_sent(capture):
         return "c"
     if not envelope or not shown:
@@ -358,13 +358,8 @@ def _senders_in_words(capture: Capture) -> str:
     if _seen_as(capture) == "c":
         return _("The server did not take the letter.")
     text = _("The envelope said `{envelope}`, and taro's program got `{shown}`.")
-    envelope, shown = _said(smtp_flows(capture), "smtp.mail.sender"), _said(pop3_flows(capture), "message.from")
+    envelope, shown = values(smtp_flows(capture), "smtp.mail.sender"), values(pop3_flows(capture), "message.from")
     return text.format(envelope=envelope[-1], shown=shown[-1])
-
-
-def _said(flows: Sequence[Dissection], field: str) -> list[str]:
-    """What a field holds in these connections, in order."""
-    return values(flows, field)
 
 
 def _address(words: str) -> str:
@@ -372,20 +367,18 @@ def _address(words: str) -> str:
 
 
 def _from_taro(capture: Capture) -> bool:
-    shown = _said(smtp_flows(capture), "message.from")
+    shown = values(smtp_flows(capture), "message.from")
     return was_sent(capture) and TARO in map(_address, shown)
 
 
 def _to_taro(capture: Capture) -> bool:
-    return any(
-        turn.verb == "RCPT" and turn.code == "250" and TARO in turn.asked.text.casefold() for turn in turns(capture)
-    )
+    return any(turn.code == "250" and TARO in turn.asked.text.casefold() for turn in turns(capture, "RCPT"))
 
 
 def _elsewhere(capture: Capture) -> tuple[Turn, ...]:
     """The recipients of other providers, with the server's answers. Raises Missing when there is none."""
-    own = {name.casefold() for name in _said(smtp_flows(capture), "smtp.greeting.server")}
-    found = tuple(turn for turn in turns(capture) if turn.verb == "RCPT" and _domain(turn) not in own)
+    own = {name.casefold() for name in values(smtp_flows(capture), "smtp.greeting.server")}
+    found = tuple(turn for turn in turns(capture, "RCPT") if _domain(turn) not in own)
     if not found:
         raise Missing(_("In this capture no letter was meant for people at other providers."))
     return found
@@ -406,12 +399,8 @@ def _taken(found: Sequence[Turn]) -> int:
     return sum(turn.code == "250" for turn in found)
 
 
-def _recipients(capture: Capture) -> tuple[Turn, ...]:
-    return tuple(turn for turn in turns(capture) if turn.verb == "RCPT")
-
-
 def _asks_who(capture: Capture) -> bool:
     """530 to MAIL for want of a login (RFC 4954 section 6) or of a reading, but not for want of TLS (RFC 3207
     section 4)."""
-    refusals = [turn.answered.text for turn in turns(capture) if turn.verb == "MAIL" and turn.code == "530"]
+    refusals = [turn.answered.text for turn in turns(capture, "MAIL") if turn.code == "530"]
     return any("STARTTLS" not in text.upper() for text in refusals)

@@ -8,7 +8,7 @@ from labkit.decode.dissection import LineKind
 from labkit.decode.headers import frame_spans
 from labkit.decode.spans import Span, leaves
 from labkit.lessons.answers import Labels, Made, Number
-from labkit.lessons.evidence import Missing, Turn, first_smtp, first_span, turns, was_sent
+from labkit.lessons.evidence import Missing, Turn, first_of, first_smtp, first_span, turns, was_sent
 from labkit.lessons.steps import Exercise, Experiment, Step
 from labkit.provider import Provider
 from labkit.texts import N_, _
@@ -229,10 +229,8 @@ def _packets(capture: Capture) -> Sequence[_NamedPacket]:
 
 def _silent_packets(capture: Capture) -> int:
     """How many packets come before the first that carries data."""
-    for count, packet in enumerate(_packets(capture)):
-        if packet.octets("tcp.payload"):
-            return count
-    raise Missing(_("In this capture nobody said anything."))
+    said = (count for count, packet in enumerate(_packets(capture)) if packet.octets("tcp.payload"))
+    return first_of(said, _("In this capture nobody said anything."))
 
 
 def _header_pieces(capture: Capture) -> Sequence[tuple[str, str]]:
@@ -255,10 +253,8 @@ def _client_packets(capture: Capture) -> Sequence[_NamedPacket]:
 
 
 def _first_of_the_client(capture: Capture) -> _NamedPacket:
-    for packet in _client_packets(capture):
-        if packet.octets("tcp.payload"):
-            return packet
-    raise Missing(_("In this capture the client said nothing."))
+    said = (packet for packet in _client_packets(capture) if packet.octets("tcp.payload"))
+    return first_of(said, _("In this capture the client said nothing."))
 
 
 def _number_of_the_first_byte(capture: Capture) -> int:
@@ -282,10 +278,7 @@ def _inside_the_letter(capture: Capture) -> int:
 
 def _first_turn(capture: Capture) -> Turn:
     """The client's first line and the first line of the answer. Raises Missing."""
-    found = turns(capture)
-    if not found:
-        raise Missing(_("In this capture no command is answered."))
-    return found[0]
+    return first_of(turns(capture), _("In this capture no command is answered."))
 
 
 def _answer_to_pieces(capture: Capture) -> str:

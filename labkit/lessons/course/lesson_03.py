@@ -326,7 +326,7 @@ def _as_hanako(capture: Capture) -> bool:
 
 
 def _logins(capture: Capture) -> tuple[Turn, Turn]:
-    found = [turn for turn in turns(capture) if turn.verb == "AUTH"]
+    found = turns(capture, "AUTH")
     if len(found) < 2:
         raise Missing(_("This capture does not hold two logins."))
     return found[0], found[1]

@@ -1,6 +1,6 @@
 """Lesson 04, POP before SMTP: how the wire answers what its notebook asks."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from labkit.capture import Capture
 from labkit.decode.dissection import Line
@@ -11,6 +11,7 @@ from labkit.lessons.evidence import (
     Sending,
     Turn,
     card,
+    first_of,
     lines_of,
     pop3_turns,
     sendings,
@@ -298,10 +299,7 @@ STEPS: tuple[Step, ...] = (
 
 def _sending(capture: Capture) -> Sending:
     """The last letter that somebody tried to send. Raises Missing."""
-    found = sendings(capture)
-    if not found:
-        raise Missing(_("In this capture nobody tried to send a letter."))
-    return found[-1]
+    return first_of(reversed(sendings(capture)), _("In this capture nobody tried to send a letter."))
 
 
 def _outcome(sending: Sending) -> str:
@@ -313,7 +311,7 @@ def _outcome(sending: Sending) -> str:
 
 def _passes(capture: Capture) -> tuple[Turn, ...]:
     """Every password that was said to a POP3 server, with the answer."""
-    return tuple(turn for turn in pop3_turns(capture) if turn.verb == "PASS")
+    return pop3_turns(capture, "PASS")
 
 
 def _has_read(capture: Capture) -> bool:
@@ -344,12 +342,12 @@ def _door_in_words(capture: Capture) -> str:
 
 
 def _reading_lines(capture: Capture) -> list[Line]:
-    return lines_of(turn for turn in pop3_turns(capture) if turn.verb in {"USER", "PASS"})
+    return lines_of(pop3_turns(capture, "USER", "PASS"))
 
 
 def _cards(capture: Capture) -> Sequence[str]:
     """The login at the POP3 server and the sender at the SMTP server, each with its answer. Raises Missing."""
-    told = [turn for turn in pop3_turns(capture) if turn.verb in {"USER", "PASS"}]
+    told = pop3_turns(capture, "USER", "PASS")
     if [turn.verb for turn in told] != ["USER", "PASS"]:
         raise Missing(_("This capture does not hold one POP3 login with USER and PASS."))
     return tuple(map(card, lines_of([*told, _door(capture).mail])))
@@ -378,17 +376,15 @@ def _window(provider: Provider) -> int:
 
 def _story(capture: Capture) -> tuple[str, ...]:
     """What happened, connection by connection: read, taken, refused."""
-    return tuple(_chapters(capture))
-
-
-def _chapters(capture: Capture) -> Iterator[str]:
+    story = []
     for flow in capture.flows:
         verbs = {command.verb for command in flow.commands}
         codes = {reply.code for reply in flow.replies}
         if "PASS" in verbs and "-ERR" not in codes:
-            yield "read"
+            story.append("read")
         elif "MAIL" in verbs:
-            yield "refused" if "530" in codes else "taken"
+            story.append("refused" if "530" in codes else "taken")
+    return tuple(story)
 
 
 def _after_a_wrong_password(capture: Capture) -> Sending:

@@ -12,6 +12,7 @@ from labkit.lessons.evidence import (
     Missing,
     TlsLine,
     card,
+    first_of,
     first_span,
     opened,
     opened_turns,
@@ -260,10 +261,7 @@ STEPS: tuple[Step, ...] = (
 
 def _begin(capture: Capture) -> Sequence[Line]:
     """The lines of the first connection that said anything."""
-    lines = next((flow.lines for flow in capture.flows if flow.lines), ())
-    if not lines:
-        raise Missing(_("In this capture nobody said anything."))
-    return lines
+    return first_of(filter(None, (flow.lines for flow in capture.flows)), _("In this capture nobody said anything."))
 
 
 def _who_begins(capture: Capture) -> str:
@@ -387,10 +385,8 @@ def _secret_text(capture: Capture) -> str:
 
 
 def _letter_of(capture: Capture) -> str:
-    found = next((letter for letter, text in _TEXTS.items() if text == _secret_text(capture)), None)
-    if found is None:
-        raise Missing(_("The letter in this capture holds none of the three texts."))
-    return found
+    fitting = (letter for letter, text in _TEXTS.items() if text == _secret_text(capture))
+    return first_of(fitting, _("The letter in this capture holds none of the three texts."))
 
 
 def _inside(capture: Capture) -> bool:

@@ -10,6 +10,7 @@ from labkit.lessons.answers import Choice, Labels, Made, Number
 from labkit.lessons.evidence import (
     Evidence,
     Missing,
+    first_of,
     holds_a_letter,
     in_words,
     lines_of,
@@ -267,10 +268,8 @@ STEPS: tuple[Step, ...] = (
 
 def _upgraded(capture: Capture) -> Dissection:
     """The connection that STARTTLS upgraded. Raises Missing."""
-    for flow in smtp_flows(capture):
-        if flow.tls is not None:
-            return flow
-    raise Missing(_("No SMTP connection in this capture was upgraded to TLS."))
+    upgraded = (flow for flow in smtp_flows(capture) if flow.tls is not None)
+    return first_of(upgraded, _("No SMTP connection in this capture was upgraded to TLS."))
 
 
 def _hides_the_sender(capture: Capture) -> bool:
@@ -311,7 +310,7 @@ def _insisted(capture: Capture) -> bool:
 
 
 def _pop3_login(capture: Capture) -> Iterable[Line]:
-    told = [turn for turn in pop3_turns(capture) if turn.verb in {"USER", "PASS"}]
+    told = pop3_turns(capture, "USER", "PASS")
     if not told:
         raise Missing(_("In this capture nobody logged in to read."))
     return lines_of(told)
@@ -368,10 +367,8 @@ def _first_byte_in_words(upgraded: Capture, wrapped: Capture) -> str:
 
 def _wrapped(capture: Capture) -> Dissection:
     """The connection that was TLS from the first byte. Raises Missing."""
-    for flow in capture.flows:
-        if flow.protocol is SMTPS:
-            return flow
-    raise Missing(_("No SMTP connection in this capture was inside TLS from the first byte."))
+    wrapped = (flow for flow in capture.flows if flow.protocol is SMTPS)
+    return first_of(wrapped, _("No SMTP connection in this capture was inside TLS from the first byte."))
 
 
 def _trips(seen: Evidence, number: int) -> int:

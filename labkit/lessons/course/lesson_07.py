@@ -12,7 +12,7 @@ from labkit.decode.dissection import Line
 from labkit.decode.exposure import Fact, Verdict
 from labkit.decode.protocols import POP3, SMTP
 from labkit.lessons.answers import Labels, Made, WrongSetting
-from labkit.lessons.evidence import Missing, every_span, login_lines, password, tls_lines, value
+from labkit.lessons.evidence import Missing, every_span, first_of, login_lines, password, tls_lines, value
 from labkit.lessons.steps import Exercise, Experiment, Step
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
@@ -312,10 +312,8 @@ def _difference(seen: Capture, safe: Capture) -> str:
 
 
 def _version(capture: Capture) -> str:
-    found = next((flow.tls.version for flow in capture.flows if flow.tls and flow.tls.version), None)
-    if found is None:
-        raise Missing(_("One of these captures does not hold a TLS handshake."))
-    return found
+    versions = (flow.tls.version for flow in capture.flows if flow.tls)
+    return first_of(filter(None, versions), _("One of these captures does not hold a TLS handshake."))
 
 
 def _difference_in_words(seen: Capture, safe: Capture) -> str:

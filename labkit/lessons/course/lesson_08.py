@@ -382,8 +382,7 @@ def _more_trips(five: Sequence[Capture], policy: str) -> int:
 
 def _apop_lines(capture: Capture) -> list[Line]:
     greetings = [flow.lines[0] for flow in pop3_flows(capture) if flow.lines][:1]
-    said = (turn for turn in pop3_turns(capture) if turn.verb == "APOP")
-    return [*greetings, *lines_of(said)]
+    return [*greetings, *lines_of(pop3_turns(capture, "APOP"))]
 
 
 def _guessed(capture: Capture) -> str:

@@ -14,6 +14,7 @@ from labkit.lessons.answers import Labels, Made, WrongSetting
 from labkit.lessons.evidence import (
     Evidence,
     Missing,
+    first_of,
     in_words,
     lines_of,
     login_lines,
@@ -283,7 +284,7 @@ STEPS: tuple[Step, ...] = (
                 "undecoded-name": lambda answer, seen: answer[1] != _identity(seen.capture)[1][1],
                 "base64-is-plain": lambda answer, seen: answer[2] == "plain" != _identity(seen.capture)[2][1],
                 "encoded-for-guessable": lambda answer, seen: (
-                    answer[3] in {"encoded", "readable"} and _leak(seen.capture) is Verdict.GUESSABLE
+                    answer[3] in {"encoded", "readable"} and password(seen.capture) is Verdict.GUESSABLE
                 ),
                 "safe": lambda answer, _seen: answer[3] in {"hidden", "not sent", "size only"},
             },
@@ -396,10 +397,8 @@ def _readers(provider: Provider, way: Capture) -> str:
 def _at_provider(provider: Provider) -> str:
     """The subject of a letter that the provider has to pass on."""
     lines = [line for mail in provider.outgoing for line in mail.content.decode(errors="replace").splitlines()]
-    subject = next((line for line in lines if line.startswith("Subject:")), None)
-    if subject is None:
-        raise Missing(_("No letter to another provider was sent."))
-    return subject
+    subjects = (line for line in lines if line.startswith("Subject:"))
+    return first_of(subjects, _("No letter to another provider was sent."))
 
 
 def _dangers(provider: Provider, way: Capture) -> Sequence[tuple[str, str]]:
@@ -418,22 +417,14 @@ def _dangers(provider: Provider, way: Capture) -> Sequence[tuple[str, str]]:
 
 
 def _login(capture: Capture) -> Login:
-    found = logins(capture)
-    if not found:
-        raise Missing(_("Nobody can be seen logging in in this capture."))
-    return found[0]
+    return first_of(logins(capture), _("Nobody can be seen logging in in this capture."))
 
 
 def _login_as_sent(capture: Capture) -> Sequence[Line]:
     mechanism = _login(capture).mechanism
     if mechanism in MECHANISMS:
         return login_lines(capture, mechanism)
-    said = (turn for turn in pop3_turns(capture) if turn.verb in _POP3_LOGINS)
-    return lines_of(said)
-
-
-def _leak(capture: Capture) -> Verdict:
-    return password(capture)
+    return lines_of(pop3_turns(capture, *_POP3_LOGINS))
 
 
 def _identity(capture: Capture) -> Sequence[tuple[str, str]]:
@@ -444,5 +435,5 @@ def _identity(capture: Capture) -> Sequence[tuple[str, str]]:
         (_("the provider's policy"), policy_on_the_wire(capture)),
         (_("the kind of login name: local-part, address or separate"), names.get(login.name, LoginFormat.SEPARATE)),
         (_("the mechanism"), login.mechanism.casefold()),
-        (_("the password, to somebody on the way: readable, encoded, guessable or hidden"), _leak(capture).value),
+        (_("the password, to somebody on the way: readable, encoded, guessable or hidden"), password(capture).value),
     )
