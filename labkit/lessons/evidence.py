@@ -124,6 +124,11 @@ def opened_turns(capture: Capture) -> tuple[Turn, ...]:
     return tuple(turn for talk in opened(capture) for turn in _turns(talk))
 
 
+def commands(flow: Dissection) -> list[Line]:
+    """The lines of the client's commands and logins, in order."""
+    return [line for line in flow.lines if line.side is Side.CLIENT and line.kind in {LineKind.COMMAND, LineKind.AUTH}]
+
+
 def _turns(flow: Dissection) -> Iterator[Turn]:
     asked: Line | None = None
     for line in flow.lines:

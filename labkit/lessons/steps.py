@@ -22,10 +22,6 @@ def told(sentence: Sentence, seen: Evidence) -> str:
     return _(sentence) if isinstance(sentence, str) else sentence(seen)
 
 
-def _no_lines(_seen: Evidence) -> Iterable[Line]:
-    return ()
-
-
 @dataclass(frozen=True, slots=True)
 class Experiment:
     """A question that the wire answers; without a truth it asks nothing and only binds the evidence.
@@ -40,7 +36,7 @@ class Experiment:
     letters: str = "abc"
     truth: Callable[[Evidence], str] | None = None
     replies: Mapping[str, str] = field(default_factory=dict)
-    lines: Callable[[Evidence], Iterable[Line]] = _no_lines
+    lines: Callable[[Evidence], Iterable[Line]] = lambda _seen: ()
 
     def finding(self, letter: str, seen: Evidence) -> str:
         """What the wire shows, when it makes this letter true."""

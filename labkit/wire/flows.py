@@ -11,6 +11,7 @@ packet numbers of a flow are kept as columns of numbers and become objects when 
 
 import gc
 import socket
+import struct
 from abc import abstractmethod
 from array import array
 from bisect import bisect_right
@@ -26,15 +27,7 @@ from labkit.wire.capture_file import Frames
 from labkit.wire.endpoints import Endpoint, NameResolver
 from labkit.wire.frames import ACK, ETHERNET, FIN, RST, SYN, TCP, Frame
 from labkit.wire.ordering import CIRCLE, LAST, Gap, Incoming, Ordered
-from labkit.wire.packets import (
-    PLAIN_FRAGMENT,
-    PLAIN_LINK,
-    PLAIN_SIZE,
-    PLAIN_START,
-    PLAIN_TCP,
-    SMALLEST,
-    SegmentReader,
-)
+from labkit.wire.packets import SegmentReader
 
 Clock = Callable[[int], int]
 _Item = TypeVar("_Item", covariant=True)
@@ -274,12 +267,13 @@ def _read_in_place(frames: Frames, connections: "_Connections") -> None:
     One packet of a hundred thousand costs less than a microsecond here, so names are looked up once, and nothing is made
     that is not kept.
     """
-    unpack, directions, plain_headers, link = PLAIN_TCP.unpack_from, connections.directions, _PLAIN_HEADERS, PLAIN_LINK
-    for number, buffer, starts, sizes in frames.pieces(PLAIN_SIZE):
+    unpack, plain_headers, link = _PLAIN_TCP.unpack_from, _PLAIN_HEADERS, _PLAIN_LINK
+    directions = connections.directions
+    for number, buffer, starts, sizes in frames.pieces(_PLAIN_SIZE):
         packets = zip(count(number), starts, sizes, map(unpack, repeat(buffer), starts), strict=False)
         for number, start, size, (kind, total, fragment, protocol, key, sequence, flags) in packets:
             end = total + link
-            if kind == PLAIN_START and protocol == TCP and end <= size and not fragment & PLAIN_FRAGMENT:
+            if kind == _PLAIN_START and protocol == TCP and end <= size and not fragment & _PLAIN_FRAGMENT:
                 if flags in plain_headers and key in directions:
                     direction, headers = directions[key], plain_headers[flags]
                     if end == headers:
@@ -290,12 +284,12 @@ def _read_in_place(frames: Frames, connections: "_Connections") -> None:
                         direction.chunks.append(buffer[start + headers : start + end])
                         direction.next = sequence + end - headers & LAST
                         continue
-                headers = PLAIN_SIZE - 20 + (flags >> 12) * 4
-                if PLAIN_SIZE <= headers <= end:
+                headers = _PLAIN_SIZE - 20 + (flags >> 12) * 4
+                if _PLAIN_SIZE <= headers <= end:
                     payload = buffer[start + headers : start + end]
                     connections.segment(key, sequence, flags & 0xFF, payload, len(payload), number)
                     continue
-            if size >= SMALLEST:
+            if size >= _SMALLEST:
                 connections.frame(number, frames[number - 1])
 
 
@@ -306,10 +300,17 @@ def _clock(frames: Sequence[Frame]) -> Clock:
     return lambda packet: frames[packet - 1].time
 
 
+# The fast path's view of Ethernet, IPv4 without options, TCP: EtherType and version and header length; total length;
+# fragment; protocol; the key; sequence number; data offset and flags.
+_PLAIN_TCP = struct.Struct(">12x3sxH2xHxB2x12sI4xH")
+_PLAIN_SIZE, _PLAIN_LINK = 54, 14  # octets of the three headers at least, and of Ethernet's
+_SMALLEST = 20  # octets of an IP header at least: nothing shorter is read
+_PLAIN_START = b"\x08\x00\x45"
+_PLAIN_FRAGMENT = 0x3FFF  # of the fragment word: more fragments, and the offset
 _UNUSUAL = FIN | SYN | RST
 # Data offset and flags of a TCP segment that only carries octets on → octets of all headers before them.
 _PLAIN_HEADERS = {
-    words << 12 | flags: PLAIN_SIZE - 20 + words * 4
+    words << 12 | flags: _PLAIN_SIZE - 20 + words * 4
     for words in range(5, 16)
     for flags in range(256)
     if not flags & _UNUSUAL

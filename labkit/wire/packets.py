@@ -5,7 +5,6 @@ waits until its last octet is there. Lengths come from the IP header, so Etherne
 not verified: a sender that leaves them to its network card is captured with wrong ones.
 """
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -227,12 +226,3 @@ class SegmentReader:
         del self._pending[key]
         whole = Datagram(piece.source, piece.destination, pending.protocol, payload, len(payload))
         return (_past_extensions(whole) if six else whole), tuple(pending.numbers)
-
-
-# The fast path's view of Ethernet, IPv4 without options, TCP: EtherType and version and header length; total length;
-# fragment; protocol; the key; sequence number; data offset and flags.
-PLAIN_TCP = struct.Struct(">12x3sxH2xHxB2x12sI4xH")
-PLAIN_SIZE, PLAIN_LINK = 54, 14  # octets of the three headers at least, and of Ethernet's
-SMALLEST = 20  # octets of an IP header at least: nothing shorter is read
-PLAIN_START = b"\x08\x00\x45"
-PLAIN_FRAGMENT = 0x3FFF  # of the fragment word: more fragments, and the offset

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 from labkit.capture import Capture
-from labkit.decode.dissection import Dissection, Line, LineKind
+from labkit.decode.dissection import Dissection
 from labkit.decode.exposure import SOURCES, Fact, Verdict, expose
 from labkit.decode.protocols import POP3, POP3S, SMTP, SMTPS
 from labkit.decode.spans import Span
 from labkit.lessons.answers import Made, Number, Text
 from labkit.lessons.evidence import (
     Missing,
+    commands,
     every_span,
     in_words,
     known,
@@ -22,7 +23,6 @@ from labkit.lessons.evidence import (
 )
 from labkit.lessons.steps import Exercise, Experiment, Step
 from labkit.texts import N_, _
-from labkit.wire.flows import Side
 
 STEPS: tuple[Step, ...] = (
     Experiment(
@@ -113,7 +113,7 @@ STEPS: tuple[Step, ...] = (
         found=lambda seen: _("over {count} connections ({names}) the programs said this.").format(
             count=len(_clear(seen.capture)), names=", ".join(flow.protocol.label for flow in _clear(seen.capture))
         ),
-        lines=lambda seen: [line for flow in _clear(seen.capture) for line in _said(flow)],
+        lines=lambda seen: [line for flow in _clear(seen.capture) for line in commands(flow)],
     ),
     Exercise(
         "00-6",
@@ -216,11 +216,6 @@ def _clear(capture: Capture) -> tuple[Dissection, ...]:
     if not flows:
         raise Missing(_("In this capture nobody spoke SMTP or POP3 in the clear."))
     return flows
-
-
-def _said(flow: Dissection) -> list[Line]:
-    """The client's commands and logins."""
-    return [line for line in flow.lines if line.side is Side.CLIENT and line.kind in {LineKind.COMMAND, LineKind.AUTH}]
 
 
 def _passwords(capture: Capture) -> int:

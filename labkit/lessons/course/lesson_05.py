@@ -12,6 +12,7 @@ from labkit.lessons.evidence import (
     Missing,
     TlsLine,
     card,
+    commands,
     first_of,
     first_span,
     opened,
@@ -95,12 +96,7 @@ STEPS: tuple[Step, ...] = (
         found=lambda seen: _("{count} lines of mail came out of the tunnel.").format(
             count=sum(len(talk.lines) for talk in opened(seen.capture))
         ),
-        lines=lambda seen: [
-            line
-            for talk in opened(seen.capture)
-            for line in talk.lines
-            if line.kind in {LineKind.COMMAND, LineKind.AUTH}
-        ],
+        lines=lambda seen: [line for talk in opened(seen.capture) for line in commands(talk)],
         replies={
             "a": N_("That key only sealed (signed) the handshake. The session's own keys cannot be had from it."),
             "c": N_("The password is in the tunnel; it is not what locks it."),
@@ -305,12 +301,11 @@ def _answers(capture: Capture) -> Sequence[Line]:
 
 def _cards(older: Capture) -> Sequence[str]:
     """Five messages of the handshake, then greeting, first command and login out of the tunnel."""
-    inside = [line for line in opened(older)[0].lines if line.kind in {LineKind.REPLY, LineKind.COMMAND, LineKind.AUTH}]
-    greeting = [line for line in inside if line.side is Side.SERVER][:1]
-    commands = [line for line in inside if line.side is Side.CLIENT][:2]
-    if not greeting or len(commands) < 2:
+    inside = opened(older)[0]
+    greeting, said = [line for line in inside.lines if line.kind is LineKind.REPLY][:1], commands(inside)[:2]
+    if not greeting or len(said) < 2:
         raise Missing(_("In this capture nobody logged in inside TLS."))
-    return (*_short_handshake(older), *map(card, greeting), *map(card, commands))
+    return (*_short_handshake(older), *map(card, (*greeting, *said)))
 
 
 _HANDSHAKE = (

@@ -10,6 +10,7 @@ from labkit.lessons.answers import Choice, Labels, Made, Number
 from labkit.lessons.evidence import (
     Evidence,
     Missing,
+    commands,
     first_of,
     holds_a_letter,
     in_words,
@@ -286,12 +287,9 @@ def _tells_of_the_upgrade(line: Line) -> bool:
 
 def _said(capture: Capture) -> Sequence[tuple[str, str]]:
     """The client's commands in the clear, then those inside TLS, up to the sender."""
-    _upgraded(capture)
-    clear = [line for line in _clear_lines(_upgraded(capture)) if line.side is Side.CLIENT]
-    inside = [line for talk in opened(capture) for line in talk.lines if line.side is Side.CLIENT]
-    kinds = {LineKind.COMMAND, LineKind.AUTH}
-    pieces = [(line.text, "clear") for line in clear if line.kind in kinds]
-    pieces += [(line.text, "tls") for line in inside[:3] if line.kind in kinds]
+    pieces = [(line.text, "clear") for line in commands(_upgraded(capture))]
+    inside = [line for talk in opened(capture) for line in commands(talk)]
+    pieces += [(line.text, "tls") for line in inside[:3]]
     if len(pieces) != 5:
         raise Missing(_("This capture does not hold one whole session with STARTTLS."))
     return pieces
