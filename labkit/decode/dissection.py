@@ -26,6 +26,7 @@ from labkit.decode.lines import (
     locator,
     without_line_end,
 )
+from labkit.decode.meanings import meaning_of
 from labkit.decode.outcomes import Outcome, outcomes
 from labkit.decode.protocol import UNKNOWN, Protocol
 from labkit.decode.protocols import recognise
@@ -243,8 +244,7 @@ def _bursts(client: Stream, server: Stream) -> tuple[Burst, ...]:
 def _unknown(data: bytes) -> tuple[Span, ...]:
     if not data:
         return ()
-    meaning = _("This is no protocol that this lab knows, as far as can be seen.")
-    return (Span(0, len(data), "unknown", octets(len(data)), meaning),)
+    return (Span(0, len(data), "unknown", octets(len(data)), *meaning_of("unknown")),)
 
 
 def _unknown_line(stream: Stream) -> Line:

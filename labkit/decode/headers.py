@@ -328,7 +328,7 @@ def _tcp(cut: Cutter, packet: _IpPacket) -> None:
         if "ACK" not in flags:
             acknowledgment = _("Means nothing, because the ACK flag is not set.")
         inner.number(4, "tcp.acknowledgment", meaning=acknowledgment)
-        inner.number(2, "tcp.flags", lambda number: _length_and_flags(number))
+        inner.number(2, "tcp.flags", _length_and_flags)
         inner.number(2, "tcp.window")
         meaning = _("A sum over header, content and addresses.") + f" {checksum}" * bool(checksum)
         inner.number(2, "tcp.checksum", _hex(4), meaning=meaning)

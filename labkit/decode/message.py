@@ -42,10 +42,7 @@ def content(data: bytes, start: int, end: int, stop: int) -> tuple[Span, ...]:
     """Spans for dot-stuffed content: the message at [start, stop) and its terminator at [stop, end)."""
     spans = list(stuffed(data, start, stop))
     if stop < end:
-        meaning = _(
-            "A line with a single dot: the end of the message. It belongs to the protocol and not to the message."
-        )
-        spans.append(Span(stop, end, "message.terminator", ".", meaning, "RFC 5321 section 4.1.1.4"))
+        spans.append(Span(stop, end, "message.terminator", ".", *meaning_of("message.terminator")))
     return tuple(spans)
 
 
@@ -86,13 +83,6 @@ def _overhead(span: Span) -> Iterator[Span]:
         yield from _overhead(child)
 
 
-def _dot(at: int) -> Span:
-    meaning = _(
-        "A dot put in front of a line that begins with a dot, so that it is not taken for the end; the receiver removes it."
-    )
-    return Span(at, at + 1, "message.stuffing", ".", meaning, "RFC 5321 section 4.5.2")
-
-
 def _laid_back(spans: Iterable[Span], dots: list[int], offset: int) -> tuple[Span, ...]:
     """Spans of the clean message moved to where their octets stand in the stream, with the dots between them."""
     moved = []
@@ -112,7 +102,8 @@ def _around(leaf: Span, dots: list[int], before: int, offset: int) -> tuple[Span
     for count, dot in enumerate(dots, before):
         if dot > at:
             spans.append(replace(leaf, start=at + count + offset, end=dot + count + offset))
-        spans.append(_dot(dot + count + offset))
+        stands = dot + count + offset
+        spans.append(Span(stands, stands + 1, "message.stuffing", ".", *meaning_of("message.stuffing")))
         at = dot
     after = before + len(dots)
     spans.append(replace(leaf, start=at + after + offset, end=leaf.end + after + offset))

@@ -85,8 +85,7 @@ def _number(tiles: Tiles, stop: int, field: str) -> None:
 
 def _top(tiles: Tiles, stop: int, field: str) -> None:
     _number(tiles, stop, field)
-    tiles.add(lines.word_end(tiles.data, tiles.at, stop), f"{field}.lines")
-    tiles.add(lines.blank_end(tiles.data, tiles.at, stop), "space", source=_SYNTAX)
+    _values(tiles, stop, f"{field}.lines")
 
 
 _ARGUMENTS = {"USER": _user, "PASS": _pass, "APOP": _apop, "TOP": _top}

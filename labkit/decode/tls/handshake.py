@@ -7,7 +7,7 @@ cipher suite, and who is speaking.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from labkit.decode.fields import Cutter, hexadecimal
+from labkit.decode.fields import Cutter
 from labkit.decode.meanings import meaning_of, own_meaning
 from labkit.decode.spans import Span
 from labkit.decode.tls import names
@@ -48,15 +48,14 @@ def message_span(message: bytes, context: Context) -> Span:
     def inside(inner: Cutter) -> str:
         inner.number(1, "tls.handshake.type", lambda _number: name)
         inner.number(3, "tls.handshake.length")
-        _BODIES.get(message[0], _unknown)(inner, context)
+        if body := _BODIES.get(message[0]):
+            body(inner, context)
+        else:
+            inner.rest("tls.handshake.body")
         return name
 
     cut.group(len(message), "tls.handshake", inside, meaning=meaning, source=source)
     return cut.spans[0]
-
-
-def _unknown(cut: Cutter, _context: Context) -> None:
-    cut.rest("tls.handshake.body")
 
 
 def _client_hello(cut: Cutter, context: Context) -> None:
@@ -212,10 +211,6 @@ def _new_session_ticket(cut: Cutter, context: Context) -> None:
         extensions(cut, Place.OTHER, "tls.ticket")
 
 
-def _encrypted_extensions(cut: Cutter, context: Context) -> None:
-    extensions(cut, Place.OTHER, "tls.encrypted_extensions")
-
-
 def _certificate_status(cut: Cutter, context: Context) -> None:
     cut.number(1, "tls.certificate_status.type", lambda number: "ocsp" if number == 1 else str(number))
     cut.opaque(3, "tls.certificate_status.response")
@@ -227,34 +222,26 @@ def _compressed_certificate(cut: Cutter, context: Context) -> None:
     cut.opaque(3, "tls.compressed_certificate.data")
 
 
-def _finished(cut: Cutter, context: Context) -> None:
-    cut.rest("tls.finished.verify_data", hexadecimal)
-
-
-def _key_update(cut: Cutter, context: Context) -> None:
-    cut.number(1, "tls.key_update.request")
-
-
 def _empty(cut: Cutter, context: Context) -> None:
     """A message without a body."""
 
 
 # How to cut a message's body, by its type.
-_BODIES: dict[int, Callable[[Cutter, Context], None]] = {
+_BODIES: dict[int, Callable[[Cutter, Context], object]] = {
     0: _empty,
     1: _client_hello,
     2: _server_hello,
     4: _new_session_ticket,
     5: _empty,
-    8: _encrypted_extensions,
+    8: lambda cut, _context: extensions(cut, Place.OTHER, "tls.encrypted_extensions"),
     11: _certificate,
     12: _server_key_exchange,
     13: _certificate_request,
     14: _empty,
     15: _signature,
     16: _client_key_exchange,
-    20: _finished,
+    20: lambda cut, _context: cut.rest("tls.finished.verify_data"),
     22: _certificate_status,
-    24: _key_update,
+    24: lambda cut, _context: cut.number(1, "tls.key_update.request"),
     25: _compressed_certificate,
 }

@@ -7,6 +7,7 @@ carried it. Where a message, or a field of it, is split between records, each re
 from dataclasses import replace
 
 from labkit.decode.fields import Cutter, how_long, octets
+from labkit.decode.meanings import meaning_of
 from labkit.decode.spans import Span, Visibility, window
 from labkit.decode.tls import names
 from labkit.decode.tls.handshake import Context, message_span
@@ -65,8 +66,7 @@ def _meaning(span: Span, first: int, last: int) -> str:
 
 def _record(data: bytes, record: RawRecord, hidden: bool, parts: list[Span], context: Context) -> Span:
     if record.content_type == UNREADABLE:
-        meaning = _("These bytes are not a TLS record, or the beginning of theirs was not captured.")
-        return Span(record.start, record.end, "tls.unreadable", "", meaning, "RFC 8446 section 5.1")
+        return Span(record.start, record.end, "tls.unreadable", "", *meaning_of("tls.unreadable"))
     cut = Cutter(data, record.start, record.end, "RFC 8446 section 5.1")
 
     def inside(inner: Cutter) -> str:
@@ -118,16 +118,8 @@ def _sealed(cut: Cutter, context: Context) -> None:
 
 
 def _alert(cut: Cutter) -> None:
-    source = "RFC 8446 section 6"
-    level = _("How bad it is: after a fatal alert the connection is over.")
-    cut.number(1, "tls.alert.level", naming(names.ALERT_LEVELS, 2), meaning=level, source=source)
-    cut.number(
-        1,
-        "tls.alert.description",
-        naming(names.ALERTS, 2),
-        meaning=_("What happened."),
-        source=source,
-    )
+    cut.number(1, "tls.alert.level", naming(names.ALERT_LEVELS, 2))
+    cut.number(1, "tls.alert.description", naming(names.ALERTS, 2))
 
 
 def _change_cipher_spec(cut: Cutter) -> None:
