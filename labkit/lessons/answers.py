@@ -114,10 +114,18 @@ class _Read(AnswerKind, Generic[A]):
 
 
 @dataclass(frozen=True)
-class Number(_Read[int]):
-    """A whole number."""
+class _Exact(_Read[A]):
+    """A kind of answer that is right when it is the truth."""
 
-    truth: Callable[[Evidence], int]
+    truth: Callable[[Evidence], A]
+
+    def is_right(self, answer: A, seen: Evidence) -> bool:
+        return answer == self.truth(seen)
+
+
+@dataclass(frozen=True)
+class Number(_Exact[int]):
+    """A whole number."""
 
     def read(self, answer: object, seen: Evidence) -> int:
         text = str(answer).strip().replace(",", "")
@@ -125,15 +133,10 @@ class Number(_Read[int]):
             raise Unreadable(_("The answer is a whole number, such as 1000."))
         return int(text.partition(".")[0])
 
-    def is_right(self, answer: int, seen: Evidence) -> bool:
-        return answer == self.truth(seen)
-
 
 @dataclass(frozen=True)
-class Text(_Read[str]):
+class Text(_Exact[str]):
     """A text that must be exact, as passwords must."""
-
-    truth: Callable[[Evidence], str]
 
     def read(self, answer: object, seen: Evidence) -> str:
         if isinstance(answer, bytes):  # what base64.b64decode returns is as good
@@ -142,9 +145,6 @@ class Text(_Read[str]):
             raise Unreadable(_('The answer is a text: write it between quotes, as in "spam".'))
         return answer.strip(" \t\r\n")
 
-    def is_right(self, answer: str, seen: Evidence) -> bool:
-        return answer == self.truth(seen)
-
     def remark(self, answer: str, seen: Evidence) -> str:
         if answer.casefold() == self.truth(seen).casefold():
             return _("Nearly: capital and small letters count here.")
@@ -152,17 +152,13 @@ class Text(_Read[str]):
 
 
 @dataclass(frozen=True)
-class Choice(_Read[str]):
+class Choice(_Exact[str]):
     """One of several answers, named by a letter."""
 
     letters: str
-    truth: Callable[[Evidence], str]
 
     def read(self, answer: object, seen: Evidence) -> str:
         return chosen(answer, self.letters)
-
-    def is_right(self, answer: str, seen: Evidence) -> bool:
-        return answer == self.truth(seen)
 
 
 def chosen(answer: object, letters: str) -> str:

@@ -13,8 +13,14 @@ from labkit.wire.frames import IPV4, IPV6, TCP, Frame
 
 _TAGS = frozenset({0x8100, 0x88A8, 0x9100})  # IEEE 802.1Q, 802.1ad (QinQ), and QinQ's older number
 _FAMILIES_IP = frozenset({2, 10, 24, 28, 30})  # AF_INET; AF_INET6 of Linux, NetBSD, FreeBSD and macOS
-_SKIPPED_EXTENSIONS = frozenset({0, 43, 60, 135, 139, 140})  # hop-by-hop, routing, destination, mobility, HIP, shim6
-_AUTHENTICATION, _FRAGMENT = 51, 44
+_FRAGMENT = 44
+# IPv6 extension header → its octets, by the length that it names (RFC 8200 section 4). In the first row: hop-by-hop,
+# routing, destination, mobility, HIP, shim6.
+_EXTENSIONS: dict[int, Callable[[int], int]] = {
+    **dict.fromkeys((0, 43, 60, 135, 139, 140), lambda length: (length + 1) * 8),
+    _FRAGMENT: lambda _reserved: 8,
+    51: lambda length: (length + 2) * 4,  # authentication: RFC 4302 section 2.2
+}
 
 _REASSEMBLY_TIME = 60_000_000_000  # ns, RFC 8200 section 4.5
 _PENDING_DATAGRAMS = 1024
@@ -69,21 +75,12 @@ def _after_cooked_v2(data: bytes) -> int | None:
     return _after_ethertype(data, 22) if kind in _TAGS else 20 if kind in (IPV4, IPV6) else None
 
 
-def _raw(data: bytes) -> int | None:
-    return 0
-
-
 # LINKTYPE_ number → where the IP header begins, None when the frame carries something else (tcpdump.org/linktypes.html)
 LINK_LAYERS: dict[int, Callable[[bytes], int | None]] = {
-    0: _after_family,  # NULL
+    **dict.fromkeys((0, 108), _after_family),  # NULL, LOOP
     1: lambda data: _after_ethertype(data, 12),  # ETHERNET
-    12: _raw,  # DLT_RAW as most systems number it
-    14: _raw,  # DLT_RAW on OpenBSD
-    101: _raw,  # RAW
-    108: _after_family,  # LOOP
+    **dict.fromkeys((12, 14, 101, 228, 229), lambda data: 0),  # DLT_RAW (OpenBSD's is 14), RAW, IPV4, IPV6
     113: lambda data: _after_ethertype(data, 14),  # LINUX_SLL
-    228: _raw,  # IPV4
-    229: _raw,  # IPV6
     276: _after_cooked_v2,  # LINUX_SLL2
 }
 
@@ -120,16 +117,9 @@ def _ipv6(data: bytes, room: int) -> Datagram | None:
 
 def _past_extensions(datagram: Datagram) -> Datagram | None:
     """The datagram without its extension headers, up to a fragment header, whose fields it takes over."""
-    while True:
+    while datagram.protocol in _EXTENSIONS:
         protocol, payload = datagram.protocol, datagram.payload
-        if protocol in _SKIPPED_EXTENSIONS:
-            size = (payload[1] + 1) * 8 if len(payload) >= 8 else 0
-        elif protocol == _AUTHENTICATION:
-            size = (payload[1] + 2) * 4 if len(payload) >= 8 else 0
-        elif protocol == _FRAGMENT:
-            size = 8 if len(payload) >= 8 else 0
-        else:
-            return datagram
+        size = _EXTENSIONS[protocol](payload[1]) if len(payload) >= 8 else 0
         if not size or size > datagram.length:
             return None
         rest = datagram._replace(protocol=payload[0], payload=payload[size:], length=datagram.length - size)
@@ -141,6 +131,7 @@ def _past_extensions(datagram: Datagram) -> Datagram | None:
         if offset or more:
             return rest._replace(identification=int.from_bytes(payload[4:8]), offset=offset, more=more)
         datagram = rest  # an atomic fragment (RFC 6946) is whole
+    return datagram
 
 
 def _tcp(datagram: Datagram) -> TcpSegment | None:

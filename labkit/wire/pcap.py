@@ -80,13 +80,10 @@ def _contents(path: Path) -> tuple[Buffer, list[str]]:
             size = path.stat().st_size if regular else 0
             if size > LARGEST_FILE:
                 raise _too_large(path, LARGEST_FILE)
-            if regular and file.read(2) == _GZIP:
-                file.seek(0)
+            if regular and file.peek(2)[:2] == _GZIP:
                 return _unpacked(path, gzip.GzipFile(fileobj=file))
             if size > READ_WHOLE:
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), []
-            if regular:
-                file.seek(0)
             data = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise BadCapture(

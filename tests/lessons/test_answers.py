@@ -17,7 +17,7 @@ RIGHT = Settings(smtp_port=25, pop3_port=110, login="m1002-ts", password="x")
 
 number = Number(lambda _seen: 4096)
 text = Text(lambda _seen: "Sakura")
-choice = Choice("ab", lambda _seen: "b")
+choice = Choice(lambda _seen: "b", "ab")
 order = Order(lambda _seen: LINES, ("S: 334 Password:",))
 labels = Labels(lambda _seen: PIECES, ("question", "login name", "password"))
 setting = WrongSetting(

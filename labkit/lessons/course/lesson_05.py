@@ -203,8 +203,8 @@ STEPS: tuple[Step, ...] = (
         "05-10",
         needs="05-9",
         answer=Choice(
-            "abc",
             lambda seen: _letter_of(seen.capture),
+            "abc",
             mistakes={
                 "shorter": lambda answer, seen: len(_TEXTS[answer]) < len(_secret_text(seen.capture)),
                 "longer": lambda answer, seen: len(_TEXTS[answer]) > len(_secret_text(seen.capture)),

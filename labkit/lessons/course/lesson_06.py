@@ -156,10 +156,10 @@ STEPS: tuple[Step, ...] = (
         "06-7",
         needs="06-6",
         answer=Choice(
-            "abcd",
             lambda seen: (
                 "c" if seen.provider.policy.security is not Security.NONE and _pop3_login(seen.capture) else "d"
             ),
+            "abcd",
             mistakes={
                 "password": lambda answer, _seen: answer == "a",
                 "safe-network": lambda answer, _seen: answer == "b",
