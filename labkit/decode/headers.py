@@ -9,34 +9,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from labkit.decode.fields import Cutter, hexadecimal, how_long, octets
+from labkit.decode.registries import REGISTRIES
 from labkit.decode.spans import Span, Visibility
 from labkit.texts import _
 from labkit.wire.frames import Frame
 
-_ETHERTYPES = {
-    0x0800: "IPv4",
-    0x0806: "ARP",
-    0x8100: "802.1Q VLAN",
-    0x86DD: "IPv6",
-    0x88A8: "802.1ad VLAN",
-    0x9100: "802.1Q VLAN (old number)",
-}
 _VLANS = (0x8100, 0x88A8, 0x9100)
-_PROTOCOLS = {
-    0: "hop-by-hop options",
-    1: "ICMP",
-    6: "TCP",
-    17: "UDP",
-    41: "IPv6",
-    43: "routing header",
-    44: "fragment header",
-    50: "ESP",
-    51: "authentication header",
-    58: "ICMPv6",
-    59: "nothing",
-    60: "destination options",
-    135: "mobility header",
-}
 _TCP = 6
 _FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "AE")
 _LINUX_PACKET_TYPES = ("to this host", "broadcast", "multicast", "to another host", "sent by this host")
@@ -74,7 +52,7 @@ def _mac(octets: bytes) -> str:
 def _ethertype(number: int) -> str:
     if number <= 1500:
         return _("no type but a length: {size}").format(size=octets(number))
-    return _ETHERTYPES.get(number, f"0x{number:04X}")
+    return REGISTRIES["ethertypes"].get(number, f"0x{number:04X}")
 
 
 def _ethernet(cut: Cutter, packet: _IpPacket) -> None:
@@ -228,7 +206,7 @@ def _hex(digits: int) -> Callable[[int], str]:
 
 
 def _protocol(number: int) -> str:
-    return _PROTOCOLS.get(number, str(number))
+    return REGISTRIES["ip_protocols"].get(number, str(number))
 
 
 def _ip(octets: bytes) -> str:

@@ -13,26 +13,10 @@ from ipaddress import ip_address
 
 from labkit.decode.fields import Cutter, hexadecimal, octets, text
 from labkit.decode.meanings import own_meaning
+from labkit.decode.registries import REGISTRIES
 from labkit.texts import _
 
-BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OID, UTC_TIME, GENERALIZED_TIME, BMP_STRING = 1, 2, 3, 4, 6, 23, 24, 30
-_TAGS = {
-    BOOLEAN: "BOOLEAN",
-    INTEGER: "INTEGER",
-    BIT_STRING: "BIT STRING",
-    OCTET_STRING: "OCTET STRING",
-    0x05: "NULL",
-    OID: "OBJECT IDENTIFIER",
-    0x0C: "UTF8String",
-    0x13: "PrintableString",
-    0x14: "TeletexString",
-    0x16: "IA5String",
-    UTC_TIME: "UTCTime",
-    GENERALIZED_TIME: "GeneralizedTime",
-    BMP_STRING: "BMPString",
-    0x30: "SEQUENCE",
-    0x31: "SET",
-}
+BOOLEAN, INTEGER, BIT_STRING, OID, UTC_TIME, GENERALIZED_TIME, BMP_STRING = 1, 2, 3, 6, 23, 24, 30
 # What stands inside an element: (tag it must have, or 0; name). The last one may come again and again.
 _INSIDE: dict[str, tuple[tuple[int, str], ...]] = {
     "certificate": ((0, "tbs"), (0, "signature_algorithm"), (0, "signature")),
@@ -146,7 +130,7 @@ def _header(head: bytes) -> tuple[int, int]:
 
 
 def _tag(tag: int) -> str:
-    return f"[{tag & 0x1F}]" if tag & 0xC0 == 0x80 else _TAGS.get(tag, f"0x{tag:02X}")
+    return f"[{tag & 0x1F}]" if tag & 0xC0 == 0x80 else REGISTRIES["asn1_tags"].get(tag, f"0x{tag:02X}")
 
 
 def _together(cut: Cutter, name: str) -> str:

@@ -18,7 +18,7 @@ from labkit.decode.tls.ciphers import Opener, suite_of, tls12_opener, tls13_open
 from labkit.decode.tls.hello import is_tls13
 from labkit.decode.tls.names import APPLICATION_DATA, HANDSHAKE, suite_name
 from labkit.decode.tls.records import HEADER
-from labkit.decode.tls.session import Record, TlsSession
+from labkit.decode.tls.session import TlsSession
 from labkit.errors import BadKeyLog
 from labkit.texts import _
 from labkit.wire.flows import Segment, Side, Stream
@@ -101,18 +101,9 @@ def parse_keylog(text: str) -> KeyLog:
 def open_session(session: TlsSession, client: Stream, server: Stream, keylog: KeyLog) -> Opened:
     """Open what the key log opens of a session that `tls.read` found in these streams. Never raises."""
     hidden: list[tuple[Side, int, str]] = []
-    opened: dict[Side, tuple[Stream, Stream]] = {}
-    for stream in (client, server):
-        records = [record for record in session.records if record.side is stream.side]
-        openers, reason = _openers(session, stream.side, keylog)
-        opened[stream.side] = _open_side(stream, records, openers, reason, hidden)
-    return Opened(
-        client=opened[client.side][0],
-        server=opened[server.side][0],
-        hidden=tuple(hidden),
-        client_handshake=opened[client.side][1],
-        server_handshake=opened[server.side][1],
-    )
+    client_data, client_handshake = _open_side(session, client, keylog, hidden)
+    server_data, server_handshake = _open_side(session, server, keylog, hidden)
+    return Opened(client_data, server_data, tuple(hidden), client_handshake, server_handshake)
 
 
 class _Plaintext:
@@ -138,9 +129,11 @@ class _Plaintext:
 
 
 def _open_side(
-    stream: Stream, records: list[Record], chain: "_Chain | None", reason: str, hidden: list[tuple[Side, int, str]]
+    session: TlsSession, stream: Stream, keylog: KeyLog, hidden: list[tuple[Side, int, str]]
 ) -> tuple[Stream, Stream]:
     """One side's application data and handshake messages; what stays hidden goes to `hidden` with the reason."""
+    records = [record for record in session.records if record.side is stream.side]
+    chain, reason = _openers(session, stream.side, keylog)
     plaintext = {APPLICATION_DATA: _Plaintext(), HANDSHAKE: _Plaintext()}
     previous_end = records[0].start if records else 0
     for record in records:

@@ -1,42 +1,32 @@
 """What the numbers of TLS are called: IANA's TLS Parameters and TLS ExtensionType Values, and the RFCs behind them.
 
-The names are data, in registries.csv. GREASE values (RFC 8701) are numbers that mean nothing: a client sprinkles them in so
+The names are data (registries.csv). GREASE values (RFC 8701) are numbers that mean nothing: a client sprinkles them in so
 that servers learn to ignore what they do not know.
 """
 
-import csv
 from collections.abc import Callable
-from importlib.resources import files
+
+from labkit.decode.registries import REGISTRIES
 
 CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA, HEARTBEAT = range(20, 25)
 CLIENT_HELLO, SERVER_HELLO, NEW_SESSION_TICKET = 1, 2, 4
 
-
-def _registries() -> dict[str, dict[int, str]]:
-    found: dict[str, dict[int, str]] = {}
-    with (files(__package__) / "registries.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(row["registry"], {})[int(row["number"], 0)] = row["name"]
-    return found
-
-
-_FOUND = _registries()
-ALERTS = _FOUND["alerts"]
-ALERT_LEVELS = _FOUND["alert_levels"]
-CERTIFICATE_COMPRESSIONS = _FOUND["certificate_compressions"]
-CERTIFICATE_TYPES = _FOUND["certificate_types"]
-CIPHER_SUITES = _FOUND["cipher_suites"]
-CLIENT_CERTIFICATE_TYPES = _FOUND["client_certificate_types"]
-COMPRESSION_METHODS = _FOUND["compression_methods"]
-CONTENT_TYPES = _FOUND["content_types"]
-EXTENSIONS = _FOUND["extensions"]
-GROUPS = _FOUND["groups"]
-HANDSHAKE_TYPES = _FOUND["handshake_types"]
-MAX_FRAGMENT_LENGTHS = _FOUND["max_fragment_lengths"]
-POINT_FORMATS = _FOUND["point_formats"]
-PSK_MODES = _FOUND["psk_modes"]
-SIGNATURES = _FOUND["signatures"]
-VERSIONS = _FOUND["versions"]
+ALERTS = REGISTRIES["alerts"]
+ALERT_LEVELS = REGISTRIES["alert_levels"]
+CERTIFICATE_COMPRESSIONS = REGISTRIES["certificate_compressions"]
+CERTIFICATE_TYPES = REGISTRIES["certificate_types"]
+CIPHER_SUITES = REGISTRIES["cipher_suites"]
+CLIENT_CERTIFICATE_TYPES = REGISTRIES["client_certificate_types"]
+COMPRESSION_METHODS = REGISTRIES["compression_methods"]
+CONTENT_TYPES = REGISTRIES["content_types"]
+EXTENSIONS = REGISTRIES["extensions"]
+GROUPS = REGISTRIES["groups"]
+HANDSHAKE_TYPES = REGISTRIES["handshake_types"]
+MAX_FRAGMENT_LENGTHS = REGISTRIES["max_fragment_lengths"]
+POINT_FORMATS = REGISTRIES["point_formats"]
+PSK_MODES = REGISTRIES["psk_modes"]
+SIGNATURES = REGISTRIES["signatures"]
+VERSIONS = REGISTRIES["versions"]
 
 
 def is_grease(number: int) -> bool:
