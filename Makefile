@@ -43,12 +43,11 @@ lab: setup
 	$(BIN)/labkit lab $(ARGS)
 
 # Tests and notebooks, every cell executed and each output compared, images included. Where the kernel's packets can be
-# recorded, the notebooks before with those; over the network in memory, whatever can. The last run says what was skipped.
+# recorded, the notebooks before with those. The last run says what was skipped. CI runs test-memory, too.
 NBVAL  := -p tests.notebooks.plugin --nbval --nbval-current-env --nbval-cell-timeout 60
 
 test: setup
 	@for engine in $$($(BIN)/python -m tests.notebooks.engines); do $(MAKE) --no-print-directory test-notebooks ENGINE=$$engine || exit 1; done
-	@$(MAKE) --no-print-directory test-memory
 	$(BIN)/python -m pytest tests notebooks -q -n $(JOBS) $(NBVAL)
 
 test-code: setup
