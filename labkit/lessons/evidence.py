@@ -331,6 +331,12 @@ def tls_lines(capture: Capture) -> Iterator[TlsLine]:
             yield TlsLine(record, lines[record.side, record.start], octets, messages)
 
 
+def tls_version(capture: Capture) -> str:
+    """The version of the first TLS handshake, such as "TLS 1.3". Raises Missing."""
+    versions = (flow.tls.version for flow in capture.flows if flow.tls)
+    return first_of(filter(None, versions), _("One of these captures does not hold a TLS handshake."))
+
+
 def opened(capture: Capture) -> tuple[Dissection, ...]:
     """What the keys that came with a capture open of it, a conversation for each connection. Raises Missing."""
     unlocked = capture.unlock() if capture.keylog else capture

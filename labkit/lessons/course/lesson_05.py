@@ -20,6 +20,7 @@ from labkit.lessons.evidence import (
     password,
     sends,
     tls_lines,
+    tls_version,
     values,
     verdict,
 )
@@ -268,14 +269,9 @@ def _who_begins(capture: Capture) -> str:
 
 
 def _who_reads_the_certificate(newer: Capture, older: Capture) -> str:
-    if _version(newer) != "TLS 1.3" or _version(older) != "TLS 1.2":
+    if tls_version(newer) != "TLS 1.3" or tls_version(older) != "TLS 1.2":
         raise Missing(_("This takes two captures: first one with TLS 1.3, then one with TLS 1.2."))
     return {(True, True): "a", (False, True): "b"}.get((bool(_subject(newer)), bool(_subject(older))), "c")
-
-
-def _version(capture: Capture) -> str:
-    versions = [flow.tls.version for flow in capture.flows if flow.tls]
-    return (versions or [None])[0] or ""
 
 
 def _subject(capture: Capture) -> str:

@@ -12,7 +12,7 @@ from labkit.decode.dissection import Line
 from labkit.decode.exposure import Fact, Verdict
 from labkit.decode.protocols import POP3, SMTP
 from labkit.lessons.answers import Labels, Made, WrongSetting
-from labkit.lessons.evidence import Missing, every_span, first_of, login_lines, password, tls_lines, value
+from labkit.lessons.evidence import Missing, every_span, login_lines, password, tls_lines, tls_version, value
 from labkit.lessons.steps import Exercise, Experiment, Step
 from labkit.mail.accounts import DOMAIN
 from labkit.mail.certificates import authority
@@ -304,16 +304,11 @@ def _reads_of(capture: Capture, name: str) -> bool:
 
 
 def _difference(seen: Capture, safe: Capture) -> str:
-    versions = [_version(seen), _version(safe)]
+    versions = [tls_version(seen), tls_version(safe)]
     if versions[0] != versions[1]:
         return "b"
     same = all(seen.findings[fact].verdict is safe.findings[fact].verdict for fact in Fact)
     return "c" if same else "a"
-
-
-def _version(capture: Capture) -> str:
-    versions = (flow.tls.version for flow in capture.flows if flow.tls)
-    return first_of(filter(None, versions), _("One of these captures does not hold a TLS handshake."))
 
 
 def _difference_in_words(seen: Capture, safe: Capture) -> str:
@@ -324,4 +319,6 @@ def _difference_in_words(seen: Capture, safe: Capture) -> str:
     found = password(seen)
     if found is not password(safe):
         raise Missing(_("In one of these captures the password is exposed, in the other it is not."))
-    return text.format(seen=_version(seen), safe=_version(safe), same=same, count=len(Fact), verdict=_(found.value))
+    return text.format(
+        seen=tls_version(seen), safe=tls_version(safe), same=same, count=len(Fact), verdict=_(found.value)
+    )
