@@ -1,4 +1,4 @@
-"""A conversation: one flow, understood. Commands, replies, lines in the order of the wire, TLS, and spans for every byte.
+"""Dissection: one flow, understood. Commands, replies, lines in the order of the wire, TLS, and spans for every byte.
 
 `dissect` finds the protocol (by content, then by port; `protocol` overrules both), lets the decoder of that protocol
 read the two streams, and hands the rest to TLS where an upgrade happened. Everything but the protocol is worked out when
@@ -130,7 +130,7 @@ class Dissection:
 
     @property
     def opened(self) -> Dissection | None:
-        """What a key log opened of its TLS part, as a conversation of its own."""
+        """What a key log opened of its TLS part, as a dissection of its own."""
         return self._opening[0]
 
     @property
@@ -145,7 +145,7 @@ class Dissection:
 
     @cached_property
     def _opening(self) -> tuple[Dissection | None, Handshake | None, tuple[str, ...]]:
-        """What the key log opens, as a conversation of its own, the handshake, and why the rest stayed closed."""
+        """What the key log opens, as a dissection of its own, the handshake, and why the rest stayed closed."""
         if self.session is None or self._keylog is None:
             return None, None, ()
         from labkit.decode.tls import decrypt  # and with it the ciphers, which few captures need

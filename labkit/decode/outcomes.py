@@ -1,4 +1,4 @@
-"""Outcome: what became of what a client said. A login is let in or turned away, a message is taken or not.
+"""Outcome: what became of what a client said. A login or a message is accepted or refused.
 
 A login is USER with PASS, APOP, or a whole AUTH exchange; a mail transaction is everything from MAIL on (RFC 5321
 section 3.3). The last reply within it decides the outcome of each; a command that was refused by itself has its own. Bytes
@@ -15,7 +15,7 @@ from labkit.decode.protocol import Protocol
 class Outcome(IntEnum):
     """How far something came, from furthest to least."""
 
-    ACCEPTED = 0  # a login that was let in, a message that was taken
+    ACCEPTED = 0  # a login or a message
     HANDED_OVER = 1  # a message that was refused, or whose reply is not known
     BEGUN = 2  # whatever else has not been refused
     REFUSED = 3

@@ -18,6 +18,7 @@ from labkit.decode.lines import (
     Reply,
     Terminators,
     command_word,
+    cut,
     line_end,
     mechanism_of,
     tls_start,
@@ -200,10 +201,9 @@ class Pop3Scanner:
     def plaintext_before_tls(self) -> int:
         """Where TLS begins; what was sent between STLS and it is plaintext that nobody may act on (RFC 2595 4)."""
         start = tls_start(self.client, self.at)
-        while self.at < start:
-            end = line_end(self.client, self.at, start)
-            self.client_elements.append(Element(ElementKind.FRAGMENT, self.at, end, "STLS"))
-            self.at = end
+        for line in cut(self.client, self.at, start):
+            self.client_elements.append(Element(ElementKind.FRAGMENT, *line, "STLS"))
+        self.at = start
         return start
 
     def rest_of_server(self, tls: bool) -> int | None:

@@ -95,6 +95,14 @@ def _octets(width: int, field: str, say: Callable[[bytes], str] = hexadecimal) -
     return lambda cut, _place: say(cut.opaque(width, field, say))
 
 
+def _rest(field: str, say: Callable[[bytes], str] = hexadecimal) -> Cut:
+    """All that is left."""
+    return lambda cut, _place: say(cut.rest(field))
+
+
+_opaque = _rest("tls.extension.data")
+
+
 def _unsaid(*parts: Cut) -> Cut:
     """Several parts, of which none is the value."""
 
@@ -114,10 +122,6 @@ def _by_place(client: Cut, others: Cut) -> Cut:
 def _listed(width: int, item: int, field: str, say: Callable[[int], str]) -> Cut:
     """A vector of numbers: `width` octets of length, `item` octets each."""
     return _list(width, f"{field}_list", _number(item, field, say))
-
-
-def _opaque(cut: Cutter, _place: Place) -> str:
-    return hexadecimal(cut.rest("tls.extension.data"))
 
 
 # --- the contents that are not made of these alone -------------------------------------------------------------------
@@ -163,14 +167,6 @@ def _offered_keys(cut: Cutter, place: Place) -> str:
     return _("{count} offered").format(count=count)
 
 
-def _padding(cut: Cutter, _place: Place) -> str:
-    return str(len(cut.rest("tls.padding.zeros")))
-
-
-def _ticket(cut: Cutter, _place: Place) -> str:
-    return hexadecimal(cut.rest("tls.session_ticket.ticket"))
-
-
 _SIGNATURES = _listed(2, 2, "tls.signature_algorithms.algorithm", naming(names.SIGNATURES))
 _CERTIFICATE = _by_place(
     _listed(1, 1, "tls.certificate_type", naming(names.CERTIFICATE_TYPES, 2)),
@@ -196,11 +192,11 @@ _CONTENTS: dict[int, Cut] = {
     18: _by_place(_opaque, _unsaid(_list(2, "tls.sct.list", _unsaid(_octets(2, "tls.sct.timestamp"))))),
     19: _CERTIFICATE,
     20: _CERTIFICATE,
-    21: _padding,
+    21: _rest("tls.padding.zeros", lambda zeros: str(len(zeros))),
     27: _listed(1, 2, "tls.compress_certificate.algorithm", naming(names.CERTIFICATE_COMPRESSIONS)),
     28: _number(2, "tls.record_size_limit.limit"),
     34: _listed(2, 2, "tls.delegated_credential.algorithm", naming(names.SIGNATURES)),
-    35: _ticket,
+    35: _rest("tls.session_ticket.ticket"),
     41: _by_place(_offered_keys, _number(2, "tls.pre_shared_key.selected")),
     42: _number(4, "tls.early_data.max_size"),
     43: _by_place(
