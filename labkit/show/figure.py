@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from labkit import files
 from labkit.errors import BadSetting
+from labkit.show.canvas import drawn, written
 from labkit.show.sheet import END, Sheet
 from labkit.show.view import View, render
 from labkit.texts import _
@@ -54,8 +55,6 @@ class Figure(View):
 
     def matplotlib(self) -> "matplotlib.figure.Figure":
         """The figure as matplotlib's own, to be changed or saved by whoever knows it."""
-        from labkit.show.canvas import drawn
-
         return drawn(self._sheet())
 
     @cached_property
@@ -76,7 +75,7 @@ class Figure(View):
         sheet = self._sheet(FOOTER)
         footer = _("labkit, capture engine: {engine}").format(engine=self.engine) if self.engine else "labkit"
         sheet.text(sheet.width - 0.15, sheet.height - 0.15, footer, size=10, anchor=END)
-        return files.write(target, self._file(sheet) if kind == "svg" else _exported(sheet, kind))
+        return files.write(target, self._file(sheet) if kind == "svg" else written(sheet, kind))
 
     def body(self) -> Markup:
         return self._framed(Markup(self._sheet().svg(self.alt)))  # noqa: S704 (the sheet escapes what it writes)
@@ -97,9 +96,3 @@ class Figure(View):
 
     def _file(self, sheet: Sheet) -> bytes:
         return sheet.svg(self.alt).replace("<svg", f"<svg{NAMESPACE}", 1).encode()
-
-
-def _exported(sheet: Sheet, kind: str) -> bytes:
-    from labkit.show.canvas import written
-
-    return written(sheet, kind)

@@ -1,18 +1,21 @@
 """The timeline: who speaks when, and how much. It is what traffic analysis sees, encrypted or not.
 
 Every burst is a bar, in the order of the wire: the client's upwards, the server's downwards, and twice the bytes are twice
-the height, so that a letter stands out of its commands. The bytes stand beside it where there is room. Time itself is not
+the height, so that a message stands out of its commands. The bytes stand beside it where there is room. Time itself is not
 drawn, because it never repeats; the order is what gives a protocol away.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from labkit.decode.dissection import Dissection, LineKind
+from labkit.decode.spans import Visibility
 from labkit.show.dialogue import more_connections, protocol_of
 from labkit.show.figure import Figure
 from labkit.show.groups import Group, groups, sized
-from labkit.show.marks import FAINT, STYLES, TEXT, Style, legend
+from labkit.show.marks import FAINT, PROTOCOL, TEXT, Style, legend, style
 from labkit.show.safe import block, fit
 from labkit.show.sheet import BOLD, END, MIDDLE, Sheet
 from labkit.texts import _
@@ -50,22 +53,16 @@ class Panel:
 
 def bursts(dissection: Dissection) -> Iterator[DrawnBurst]:
     """The bursts of a conversation, each with the style of what is easiest to learn from it."""
-    pending: list[Group] = []
-    for group in groups(dissection):
-        if pending and pending[-1].side is not group.side:
-            yield _burst(pending)
-            pending = []
-        pending.append(group)
-    if pending:
-        yield _burst(pending)
+    for _side, found in groupby(groups(dissection), attrgetter("side")):
+        yield _burst(tuple(found))
 
 
 def _burst(found: Sequence[Group]) -> DrawnBurst:
     mail = [group for group in found if group.kind is not LineKind.TLS or group.records]
     if not mail:
-        return DrawnBurst(found[0].side, STYLES["handshake"], None)
+        return DrawnBurst(found[0].side, style(Visibility.HANDSHAKE), None)
     styles = legend(group.headline.style for group in mail)
-    telling = [style for style in styles if style.name != "protocol words"]
+    telling = [each for each in styles if each.name != PROTOCOL]
     return DrawnBurst(found[0].side, (telling or list(styles))[0], sum(group.size for group in mail))
 
 
