@@ -1,4 +1,8 @@
-"""The report card: each answer graded, and what to switch on in the mail program."""
+"""The report card: each answer graded, and what to switch on in the mail program.
+
+It is worked out from the offers alone, without a connection. A row answers one question for all ports of a protocol; the
+row of a login is as bad as the worst way to log in that is offered in the clear. The advice names encrypted settings only.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,8 @@
-"""A certificate that was shown: what it says, and whether a mail program that checks would accept it."""
+"""A certificate that was shown: what it says, and whether a mail program that checks would accept it.
+
+The verdict is OpenSSL's own, so that it is the one that a mail program would come to. It is asked for in memory, after the
+visit: whoever refuses a certificate while connecting cannot go on, and would have to connect again.
+"""
 
 import ssl
 

@@ -1,4 +1,8 @@
-"""What one port of a provider offers: the facts, as a visit found them."""
+"""What one port of a provider offers: the facts, as a visit found them.
+
+An Offer keeps what the server said and showed, and derives from that which ways to log in there are with and without TLS.
+Nothing is graded here: that is the card's part.
+"""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +14,10 @@ from labkit.mail.policy import Security
 
 @dataclass(frozen=True, slots=True)
 class ShownCertificate:
-    """What a server showed. from, until: ISO dates in UTC. refused: why a mail program that checks would stop, else ""."""
+    """What a server showed. valid_from, valid_until: ISO dates in UTC.
+
+    refused: why a mail program that checks would stop, else "".
+    """
 
     subject: str
     issuer: str

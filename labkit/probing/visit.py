@@ -1,4 +1,8 @@
-"""The visit: one polite connection to each port."""
+"""The visit: one polite connection to each port, all at once, within one limit of time.
+
+Each visit fills in its Offer step by step, so what was learned before something went wrong is kept. The TLS of a visit
+accepts every certificate, because nothing secret is said inside it; the certificate is judged afterwards.
+"""
 
 import re
 import socket
