@@ -261,9 +261,9 @@ def _headers(tiles: Tiles, end: int) -> dict[str, bytes]:
 
 
 def _header(tiles: Tiles, name: str, name_end: int, value_start: int, value_end: int, end: int) -> None:
-    data, row = tiles.data, f"header.{name}"
-    meaning, source = meaning_of(row)
-    field = f"message.{_CALLED.get(name, name) if is_known(row) else 'other'}"
+    data, known = tiles.data, is_known(f"header.{name}")
+    meaning, source = meaning_of(f"header.{name}" if known else "header")
+    field = f"message.{_CALLED.get(name, name) if known else 'other'}"
     raw = data[value_start:value_end]
     value = unfold_words(raw)
     inner = Tiles(data, tiles.at)
@@ -292,7 +292,8 @@ def _with_parameters(tiles: Tiles, end: int, field: str, value: str, meaning: st
         if not found:
             inner.add(end, f"{field}.rest", meaning=_("Something that is not a parameter."), source=source)
             break
-        about = meaning_of(f"mime.parameter.{text(found.group(1)).lower().partition('*')[0]}").sentence
+        row = f"mime.parameter.{text(found.group(1)).lower().partition('*')[0]}"
+        about = meaning_of(row if is_known(row) else "mime.parameter").sentence
         words = unfold_words(found.group(0)).lstrip("; \t")
         inner.add(found.end(), f"{field}.parameter", words, meaning=about, source=source)
     tiles.nest(field, inner.spans, value, meaning=meaning, source=source)

@@ -56,6 +56,20 @@ def test_who_sends_bytes_chooses_no_row(said: list[tuple[object, bytes]], field:
     assert not fields & {"pop3.content", "message.text", "message.attachment", "pop3.top.lines"}
 
 
+@pytest.mark.parametrize("name", [b"Length", b"Domain", b"Subject.x"])
+def test_a_header_field_of_an_unknown_name_means_no_more_than_that(name: bytes) -> None:
+    said = [(S, b"+OK x\r\n"), (C, b"RETR 1\r\n"), (S, b"+OK\r\n" + name + b": 5; rest=1\r\n\r\nx\r\n.\r\n")]
+    (told,) = [span for span in leaves(dissect(flow_of(said, port=110)).server_spans) if span.field == "message.other"]
+    assert (told.meaning, told.source) == meaning_of("header")
+
+
+def test_a_parameter_of_an_unknown_name_means_no_more_than_that() -> None:
+    said = [(S, b"+OK x\r\n"), (C, b"RETR 1\r\n"), (S, b"+OK\r\nContent-Type: text/plain; length=5\r\n\r\nx\r\n.\r\n")]
+    spans = leaves(dissect(flow_of(said, port=110)).server_spans)
+    (told,) = [span for span in spans if span.field == "message.content-type.parameter"]
+    assert told.meaning == meaning_of("mime.parameter").sentence
+
+
 def test_an_extension_named_client_is_not_the_clients_name() -> None:
     said = [(S, b"220 x\r\n"), (C, b"EHLO c\r\n"), (S, b"250-x\r\n250 CLIENT server\r\n")]
     fields = {span.field for span in leaves(dissect(flow_of(said)).server_spans)}
