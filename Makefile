@@ -9,10 +9,11 @@ READY  := $(VENV)/.ready-$(shell "$(PYTHON)" -c "import sys, zlib; print(zlib.cr
 # One more than there are cores: tests wait for servers, browsers and other programs.
 JOBS   ?= $(shell "$(PYTHON)" -c "import os; print((os.cpu_count() or 1) + 1)" 2>/dev/null)
 ROOM   ?= .venv-classroom
+SITE   ?= .venv-site
 # What records the packets while notebooks are tested: tap or live.
 ENGINE ?= tap
 
-.PHONY: tab test-memory catalogue fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
+.PHONY: site tab test-memory catalogue fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
 
 help:
 	@sed -n '1,2p' Makefile
@@ -65,6 +66,16 @@ test-memory: setup
 tab: setup
 	PYTHONPATH=.ci $(BIN)/python -m tests.browser.tab $(ARGS)
 
+# A static site, with the lessons in the reader's own tab: _site/. Needs npm. What builds it is in an environment of its own.
+site: setup $(SITE)/bin/jupyter
+	PYTHONPATH=.ci $(BIN)/python -m website.build $(SITE)/bin/jupyter _site
+
+$(SITE)/bin/jupyter: .ci/website/tools.txt
+	if command -v uv >/dev/null 2>&1; then uv venv --quiet --allow-existing --python $(BIN)/python $(SITE) && \
+	  uv pip install --quiet --python $(SITE)/bin/python --require-hashes -r .ci/website/tools.txt; \
+	  else $(BIN)/python -m venv $(SITE) && $(SITE)/bin/python -m pip install --quiet --require-hashes -r .ci/website/tools.txt; fi
+	@touch $@
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -111,6 +122,8 @@ lock:
 	  --no-emit-find-links --no-header --no-annotate --extra test pyproject.toml - -o requirements.lock
 	uv pip compile --quiet --python-version 3.14 --python-platform wasm32-pyodide2025 --generate-hashes --no-emit-index-url \
 	  --no-header --no-annotate .ci/website/packages.in -o .ci/website/packages.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	  .ci/website/tools.in -o .ci/website/tools.txt
 
 clean:
 	rm -rf $(VENV) $(ROOM) .pytest_cache .mypy_cache .ruff_cache .hypothesis
