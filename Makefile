@@ -17,7 +17,7 @@ ENGINE ?= tap
 
 help:
 	@sed -n '1,2p' Makefile
-	@echo "also: make check (ruff, mypy) · make bench (ratios) · make peers (every mail program) · make classroom (thirty learners) · make grading (nbgrader) · make fuzz · make notebooks (re-execute) · make lock · make clean"
+	@echo "also: make check (ruff, mypy) · make bench (ratios) · make peers (every mail program) · make classroom (thirty learners) · make grading (nbgrader) · make fuzz · make notebooks (re-execute) · make tab (the lessons in Node, as in a browser tab) · make site (a page with the lessons in the tab) · make lock · make clean"
 
 setup: $(READY)
 
