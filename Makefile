@@ -13,6 +13,10 @@ SITE   ?= .venv-site
 # What records the packets while notebooks are tested: tap or live.
 ENGINE ?= tap
 
+# uv trusts what the system trusts, as pip does: some networks have an authority of their own. Older uv, newer uv.
+export UV_NATIVE_TLS := 1
+export UV_SYSTEM_CERTS := 1
+
 .PHONY: site tab test-memory catalogue fuzz grading help setup lab test test-code test-notebooks check bench peers classroom notebooks lock clean
 
 help:
